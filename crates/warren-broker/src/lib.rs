@@ -1,0 +1,1 @@
+//! The async shells: sockets, connections, channels, routing, sessions, shards; a whole node.

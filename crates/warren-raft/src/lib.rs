@@ -1,0 +1,1 @@
+//! Raft groups: propose, replicate, apply, snapshot, place and move.

@@ -1,0 +1,1 @@
+//! The wire between nodes: gRPC services, peer connections, liveness, deadlines.

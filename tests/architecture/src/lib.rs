@@ -1,0 +1,1 @@
+//! Checks who may import whom: see `tests/`.
