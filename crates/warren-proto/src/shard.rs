@@ -1,7 +1,7 @@
 //! What a shard's log records (spine 9): the effects its leader decided, in a handful of operations that never
 //! change meaning. Before: `warren-queue`'s `shard`. After: `warren-store`'s `shard` applies it on every replica.
 
-use warren_types::{Message, PositionRange, QueueId, SessionId, UnixMillis};
+use warren_types::{LogIndex, Message, Position, PositionRange, QueueId, SessionId, Term, UnixMillis};
 
 /// One Raft entry of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -38,14 +38,14 @@ pub enum Op {
         /// The queue.
         queue: QueueId,
         /// The mark.
-        up_to: warren_types::Position,
+        up_to: Position,
     },
     /// Remove everything at or below `up_to` but `keep`.
     Purge {
         /// The queue.
         queue: QueueId,
         /// The highest position removed.
-        up_to: warren_types::Position,
+        up_to: Position,
         /// Delivered and not yet settled: stays.
         keep: Vec<PositionRange>,
     },
@@ -103,4 +103,59 @@ pub enum SettleReason {
     DeliveryLimit,
     /// Its dead-letter copy is safe elsewhere.
     DeadLettered,
+}
+
+/// A record that a replica has applied, as the leader's shell passes it to the leader's machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedRecord {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// The term it was proposed in.
+    pub term: Term,
+    /// What it said.
+    pub record: Record,
+    /// The positions given: for each `Enqueue` in order, for each message in order, for each of its queues in
+    /// order. `Position(0)` for a message that was skipped because the session had passed its sequence.
+    pub positions: Vec<Position>,
+}
+
+/// What a new leader finds in its own replica: everything of earlier terms is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct OpeningState {
+    /// The last applied entry; the [`AppliedRecord`]s that follow come after it.
+    pub applied: LogIndex,
+    /// The queues that have ever held messages and were not dropped.
+    pub queues: Vec<QueueState>,
+    /// The publisher sessions and the sequence each has passed.
+    pub sessions: Vec<(SessionId, u64)>,
+}
+
+/// One queue of an [`OpeningState`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    /// The queue.
+    pub queue: QueueId,
+    /// The position the next message will get.
+    pub next_position: Position,
+    /// Messages in it (not settled).
+    pub live: u64,
+    /// Body bytes of those messages.
+    pub live_bytes: u64,
+    /// The delivered mark: everything at or below it may have been delivered; `Position(0)` at first.
+    pub mark: Position,
+    /// The live positions at or below the mark.
+    pub maybe_delivered: Vec<PositionRange>,
+    /// It has had a consumer.
+    pub used: bool,
+}
+
+/// A message read back from a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place in the queue.
+    pub position: Position,
+    /// How often it came back as failed.
+    pub delivery_count: u32,
+    /// The message.
+    pub message: Message,
 }

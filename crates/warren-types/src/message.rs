@@ -33,8 +33,10 @@ pub struct PublishToken {
     pub connection: ConnectionId,
     /// Its channel.
     pub channel: ChannelNumber,
-    /// Counts the publishes of the connection, from 1, whether or not the channel asked for confirms.
-    pub publish: u64,
+    /// Counts the openings of channels on that connection: a channel number can be closed and opened again.
+    pub opening: u32,
+    /// The publish's confirm number on that channel, from 1; 0 when the channel did not ask for confirms.
+    pub number: u64,
 }
 
 /// One message on its way to the queues of one host.
