@@ -1,0 +1,245 @@
+//! What operators may see and do: the surface below the HTTP API. Plain values; the API gives them RabbitMQ's shape.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use warren_types::{AmqpError, ConnectionId, FieldTable, NodeId, QueueSpec, ShardId};
+
+/// A queue with its counts.
+#[derive(Clone, Debug)]
+pub struct QueueInfo {
+    /// As declared.
+    pub spec: Arc<QueueSpec>,
+    /// Ready for delivery; `None` when its leader did not answer in time.
+    pub ready: Option<u64>,
+    /// Delivered and not settled.
+    pub unacked: Option<u64>,
+    /// Consumers.
+    pub consumers: Option<u32>,
+    /// Body bytes of ready messages.
+    pub ready_bytes: Option<u64>,
+    /// The node that hosts it now: its shard's leader, or the node that keeps a transient queue.
+    pub leader: Option<NodeId>,
+    /// The nodes that hold a replica.
+    pub members: Vec<NodeId>,
+    /// Those of them that this node is in contact with.
+    pub online: Vec<NodeId>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its cluster address, `host:port`.
+    pub address: String,
+    /// In contact with this node (or this node itself).
+    pub running: bool,
+    /// This is the node that answers.
+    pub this: bool,
+    /// It leads the metadata group.
+    pub metadata_leader: bool,
+    /// Shards it leads.
+    pub shards_led: usize,
+}
+
+/// A Raft group as this node sees it.
+#[derive(Clone, Debug)]
+pub struct ShardInfo {
+    /// The shard; `None` for the metadata group.
+    pub shard: Option<ShardId>,
+    /// Its leader.
+    pub leader: Option<NodeId>,
+    /// Its replicas.
+    pub members: Vec<NodeId>,
+    /// The node that should lead it.
+    pub preferred: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// This node's last log index, if it holds a replica.
+    pub last_log: Option<u64>,
+    /// Applied here.
+    pub applied: Option<u64>,
+    /// If this node leads: how many entries each follower is behind.
+    pub lag: Vec<(NodeId, u64)>,
+}
+
+/// A client connection of this node.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Its number on this node.
+    pub id: ConnectionId,
+    /// `PEER:PORT -> HOST:PORT`, RabbitMQ's connection name.
+    pub name: String,
+    /// The name that the client gave (`connection_name`).
+    pub user_provided_name: Option<String>,
+    /// The user; empty before login.
+    pub user: String,
+    /// The vhost; empty before `connection.open`.
+    pub vhost: String,
+    /// Open channels.
+    pub channels: u16,
+    /// Milliseconds since 1970.
+    pub connected_at: u64,
+    /// Heartbeat in seconds.
+    pub heartbeat_s: u16,
+    /// Largest frame.
+    pub frame_max: u32,
+    /// Client properties as sent.
+    pub client_properties: FieldTable,
+}
+
+/// An exchange.
+#[derive(Clone, Debug)]
+pub struct ExchangeInfo {
+    /// Its vhost.
+    pub vhost: String,
+    /// Its name; empty for the default exchange.
+    pub name: String,
+    /// Its type.
+    pub kind: String,
+    /// Declared durable.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Takes no publishes from clients.
+    pub internal: bool,
+    /// Its arguments.
+    pub arguments: FieldTable,
+}
+
+/// A binding.
+#[derive(Clone, Debug)]
+pub struct BindingInfo {
+    /// Its vhost.
+    pub vhost: String,
+    /// The exchange it comes from; empty for the default exchange.
+    pub source: String,
+    /// The queue or exchange it goes to.
+    pub destination: String,
+    /// True when that is a queue.
+    pub to_queue: bool,
+    /// The binding key.
+    pub routing_key: String,
+    /// Its arguments.
+    pub arguments: FieldTable,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct UserInfo {
+    /// The name.
+    pub name: String,
+    /// base64 of salt and SHA-256.
+    pub password_hash: String,
+    /// The tags.
+    pub tags: Vec<String>,
+}
+
+/// What a user may do in a vhost: three regular expressions.
+#[derive(Clone, Debug)]
+pub struct PermissionInfo {
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// Names it may configure.
+    pub configure: String,
+    /// Names it may write to.
+    pub write: String,
+    /// Names it may read from.
+    pub read: String,
+}
+
+/// A refusal.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The broker refuses, as it would refuse a client.
+    #[error("{0}")]
+    Refused(#[from] AmqpError),
+    /// No such thing.
+    #[error("not found")]
+    NotFound,
+    /// The cluster could not do it in time.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The operators' surface of a node.
+#[async_trait]
+pub trait Admin: Send + Sync + 'static {
+    /// This node's name.
+    fn node_name(&self) -> String;
+    /// The cluster's name.
+    fn cluster_name(&self) -> String;
+    /// The version of the program.
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+    /// Serves AMQP and is in contact with a majority; else why not.
+    fn ready(&self) -> Result<(), String>;
+    /// The user's tags, if the password is right.
+    fn login(&self, user: &str, password: &[u8]) -> Option<Vec<String>>;
+    /// Whether `guest` may come from loopback only.
+    fn guest_loopback_only(&self) -> bool;
+    /// The nodes.
+    fn nodes(&self) -> Vec<NodeInfo>;
+    /// The groups.
+    fn shards(&self) -> Vec<ShardInfo>;
+    /// This node's connections.
+    fn connections(&self) -> Vec<ConnectionInfo>;
+    /// Queues with counts, of one vhost or all, sorted by vhost and name.
+    async fn queues(&self, vhost: Option<&str>) -> Vec<QueueInfo>;
+    /// One queue with counts.
+    async fn queue(&self, vhost: &str, name: &str) -> Option<QueueInfo>;
+    /// Vhost names.
+    fn vhosts(&self) -> Vec<String>;
+    /// Exchanges, of one vhost or all.
+    fn exchanges(&self, vhost: Option<&str>) -> Vec<ExchangeInfo>;
+    /// Bindings, of one vhost or all, the default exchange's included.
+    fn bindings(&self, vhost: Option<&str>) -> Vec<BindingInfo>;
+    /// Users.
+    fn users(&self) -> Vec<UserInfo>;
+    /// Permissions.
+    fn permissions(&self) -> Vec<PermissionInfo>;
+    /// Makes a vhost and gives `user` all permissions in it. True when it is new.
+    async fn create_vhost(&self, name: &str, user: &str) -> Result<bool, AdminError>;
+    /// Deletes a vhost with all in it.
+    async fn delete_vhost(&self, name: &str) -> Result<(), AdminError>;
+    /// Makes or changes a user; `Err(hash)` gives the password's hash instead. True when it is new.
+    async fn put_user(
+        &self,
+        name: &str,
+        password: Result<String, String>,
+        tags: Vec<String>,
+    ) -> Result<bool, AdminError>;
+    /// Deletes a user.
+    async fn delete_user(&self, name: &str) -> Result<(), AdminError>;
+    /// Sets a user's permissions in a vhost. True when there were none.
+    async fn set_permissions(&self, permission: PermissionInfo) -> Result<bool, AdminError>;
+    /// Takes them away.
+    async fn clear_permissions(&self, vhost: &str, user: &str) -> Result<(), AdminError>;
+    /// Declares a queue. True when it is new.
+    async fn declare_queue(
+        &self,
+        vhost: &str,
+        name: &str,
+        durable: bool,
+        auto_delete: bool,
+        arguments: FieldTable,
+    ) -> Result<bool, AdminError>;
+    /// Deletes a queue.
+    async fn delete_queue(
+        &self,
+        vhost: &str,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(), AdminError>;
+    /// Empties a queue of its ready messages.
+    async fn purge_queue(&self, vhost: &str, name: &str) -> Result<u64, AdminError>;
+    /// Closes a connection of this node with 320 and this reason; false when there is none of that name.
+    fn close_connection(&self, name: &str, reason: &str) -> bool;
+}

@@ -1,0 +1,76 @@
+//! What a node is started with. Defaults in one place; validated by the binary, which reads files and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A node's settings.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Where everything that must survive lives.
+    pub data_dir: PathBuf,
+    /// Shown in listings; unique in the cluster.
+    pub node_name: String,
+    /// Where clients connect. Default `0.0.0.0:5672`.
+    pub amqp_listen: Vec<SocketAddr>,
+    /// Where nodes connect. Default `0.0.0.0:25672`.
+    pub cluster_listen: SocketAddr,
+    /// How other nodes reach `cluster_listen`, `host:port`.
+    pub cluster_advertise: String,
+    /// The cluster addresses of all first members; empty for a cluster of one.
+    pub seeds: Vec<String>,
+    /// How many nodes form the cluster at its first start.
+    pub expect: usize,
+    /// Shards of a new cluster. Default 16.
+    pub shards: u32,
+    /// Replicas of each shard of a new cluster. Default 3.
+    pub replication_factor: u32,
+    /// The administrator that a new cluster gets. Default guest / guest.
+    pub default_user: String,
+    /// Its password.
+    pub default_password: String,
+    /// `guest` only from loopback. Default true.
+    pub guest_loopback_only: bool,
+    /// Proposed to clients; 0 is off. Seconds. Default 60.
+    pub heartbeat_s: u16,
+    /// Largest frame. Default 131,072.
+    pub frame_max_bytes: u32,
+    /// Most channels of a connection. Default 2,047.
+    pub channel_max: u16,
+    /// Largest message body. Default 16 MiB.
+    pub max_message_size_bytes: u64,
+    /// From accept to `connection.open`. Milliseconds. Default 10,000.
+    pub handshake_timeout_ms: u64,
+    /// Most client connections. Default 100,000.
+    pub max_connections: usize,
+    /// Ready messages that the shards this node leads keep in memory, all together. Default 128 MiB.
+    pub cache_bytes: u64,
+    /// How long a stop waits for clients and leaders to move. Milliseconds. Default 20,000.
+    pub shutdown_timeout_ms: u64,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("warren-data"),
+            node_name: String::from("warren@localhost"),
+            amqp_listen: vec![SocketAddr::from(([0, 0, 0, 0], 5672))],
+            cluster_listen: SocketAddr::from(([0, 0, 0, 0], 25672)),
+            cluster_advertise: String::from("127.0.0.1:25672"),
+            seeds: Vec::new(),
+            expect: 1,
+            shards: 16,
+            replication_factor: 3,
+            default_user: String::from("guest"),
+            default_password: String::from("guest"),
+            guest_loopback_only: true,
+            heartbeat_s: 60,
+            frame_max_bytes: 131_072,
+            channel_max: 2047,
+            max_message_size_bytes: 16 * 1024 * 1024,
+            handshake_timeout_ms: 10_000,
+            max_connections: 100_000,
+            cache_bytes: 128 * 1024 * 1024,
+            shutdown_timeout_ms: 20_000,
+        }
+    }
+}
