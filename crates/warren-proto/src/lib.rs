@@ -2,6 +2,7 @@
 //!
 //! One family a file: our type, its encoding, its refusal of what it does not know. Generated types stay in here.
 
+pub mod catalogue;
 mod error;
 pub mod session;
 pub mod shard;
@@ -11,6 +12,10 @@ pub use error::DecodeError;
 /// Generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic, reason = "generated")]
 pub(crate) mod generated {
+    /// `proto/catalogue.proto`
+    pub(crate) mod catalogue {
+        include!(concat!(env!("OUT_DIR"), "/warren.catalogue.v1.rs"));
+    }
     /// `proto/shard.proto`
     pub(crate) mod shard {
         include!(concat!(env!("OUT_DIR"), "/warren.shard.v1.rs"));

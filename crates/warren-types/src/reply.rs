@@ -24,6 +24,12 @@ macro_rules! reply_codes {
                 match self { $(Self::$name => $code,)* }
             }
 
+            /// The reply code of that number, if there is one.
+            #[must_use]
+            pub fn from_code(code: u16) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+
             /// The constant's name, as reply texts begin with it.
             #[must_use]
             pub fn name(self) -> &'static str {

@@ -1,0 +1,284 @@
+//! What the metadata group's log records, what it answers, and what its snapshot holds. Before: `warren-broker`
+//! proposes. After: `warren-catalogue` applies it on every node. Knows no rule of the catalogue: what is allowed is
+//! decided when a command is applied.
+
+mod command;
+mod outcome;
+mod snapshot;
+mod wire;
+
+use warren_types::{AmqpError, ExclusiveOwner, FieldTable, NodeId, QueueId, ReplyCode, ShardId, UnixMillis};
+
+pub use outcome::{Applied, Outcome};
+pub use snapshot::{ClusterRecord, NodeState, Snapshot, VhostSnapshot};
+
+/// One Raft entry of the metadata group. Every command may be proposed again after a failure that leaves unknown
+/// whether it was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Makes the cluster.
+    Form(Form),
+    /// A node has started.
+    NodeUp(NodeUp),
+    /// Records a new node, or what changed about a known one.
+    AddNode(NodeRecord),
+    /// Forgets a node.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// Moves a shard, or its preferred leader.
+    SetShardReplicas(ShardRecord),
+    /// Hosts the transient queues of `from` on `to`, empty; exclusive queues of `from`'s connections go.
+    MoveTransient {
+        /// The lost node.
+        from: NodeId,
+        /// The node that takes over.
+        to: NodeId,
+    },
+    /// Makes a virtual host with its predeclared exchanges.
+    CreateVhost {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a virtual host and everything in it.
+    DeleteVhost {
+        /// Its name.
+        name: String,
+    },
+    /// Makes or changes a user.
+    PutUser(UserRecord),
+    /// Deletes a user and its permissions.
+    DeleteUser {
+        /// The user.
+        name: String,
+    },
+    /// Gives a user its permissions in a virtual host, in place of those it had.
+    SetPermissions(PermissionRecord),
+    /// Takes a user's permissions in a virtual host.
+    ClearPermissions {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+    },
+    /// `exchange.declare`.
+    DeclareExchange {
+        /// The virtual host.
+        vhost: String,
+        /// The exchange.
+        exchange: ExchangeRecord,
+    },
+    /// `exchange.delete`.
+    DeleteExchange {
+        /// The virtual host.
+        vhost: String,
+        /// The exchange.
+        name: String,
+        /// Only when it is the source of no binding.
+        if_unused: bool,
+    },
+    /// `queue.declare`.
+    DeclareQueue(DeclareQueue),
+    /// `queue.delete`, and an auto-delete or expired queue's end.
+    DeleteQueue {
+        /// The queue.
+        queue: QueueId,
+    },
+    /// `queue.bind`, `exchange.bind`.
+    Bind(BindingRecord),
+    /// `queue.unbind`, `exchange.unbind`.
+    Unbind(BindingRecord),
+    /// A connection has ended: its exclusive queues go.
+    ReleaseOwner {
+        /// The connection.
+        owner: ExclusiveOwner,
+    },
+}
+
+/// Makes the cluster: its nodes, its shards, the virtual host `/` and the first user, who may do everything there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Drawn at random by the proposer.
+    pub cluster_id: u64,
+    /// The cluster's name.
+    pub name: String,
+    /// Its first nodes, at least one.
+    pub nodes: Vec<NodeRecord>,
+    /// How many shards, at least one; they are numbered from 1.
+    pub shards: u32,
+    /// Replicas of each shard, at least one; fewer while there are fewer nodes.
+    pub replication: u32,
+    /// The first user; the password is hashed and salted by the proposer.
+    pub default_user: UserRecord,
+    /// The proposer's wall clock.
+    pub time: UnixMillis,
+}
+
+/// A node as an operator knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Host and port of its cluster port.
+    pub address: String,
+    /// The zone it stands in: replicas of a shard are spread over zones.
+    pub zone: Option<String>,
+}
+
+/// A start of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeUp {
+    /// The node.
+    pub node: NodeId,
+    /// Which start: higher than those before. The proposer takes its clock (milliseconds since 1970), but at least
+    /// one more than what is recorded.
+    pub incarnation: u64,
+    /// Host and port of its cluster port.
+    pub address: String,
+    /// Its name.
+    pub name: String,
+    /// Host and port of its HTTP API.
+    pub http_address: Option<String>,
+    /// The nodes it is in contact with, and which start of theirs.
+    pub alive: Vec<(NodeId, u64)>,
+}
+
+/// Where a shard's replicas are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecord {
+    /// The shard.
+    pub shard: ShardId,
+    /// The nodes that hold it, each once; at least one.
+    pub replicas: Vec<NodeId>,
+    /// Who should lead it: one of the replicas.
+    pub preferred: NodeId,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The user's name.
+    pub name: String,
+    /// Base64 of 4 bytes of salt and the SHA-256 of salt and password; empty: no login by password.
+    pub password_hash: String,
+    /// `administrator`, `monitoring`, `policymaker`, `management`, `impersonator` or others.
+    pub tags: Vec<String>,
+}
+
+/// What a user may do in a virtual host: regular expressions on names of queues and exchanges, searched unanchored;
+/// an empty one matches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermissionRecord {
+    /// The user.
+    pub user: String,
+    /// The virtual host.
+    pub vhost: String,
+    /// What it may declare and delete.
+    pub configure: String,
+    /// What it may publish and bind to.
+    pub write: String,
+    /// What it may consume and bind from.
+    pub read: String,
+}
+
+/// An exchange's type. A new type is a new command version: a replica that does not know it must stop, not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExchangeKind {
+    /// The binding key equals the routing key.
+    Direct,
+    /// Every binding.
+    Fanout,
+    /// Words with `*` and `#`.
+    Topic,
+    /// By the message's headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+
+    /// Its name in `exchange.declare`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+
+    /// The type of that name.
+    ///
+    /// # Errors
+    /// 406 `unknown exchange type '…'` (closes the channel).
+    pub fn parse(name: &str) -> Result<Self, AmqpError> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
+            AmqpError::new(ReplyCode::PreconditionFailed, format!("unknown exchange type '{name}'"))
+        })
+    }
+}
+
+/// An exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeRecord {
+    /// Its name; empty for the default exchange.
+    pub name: String,
+    /// Its type.
+    pub kind: ExchangeKind,
+    /// Declared durable.
+    pub durable: bool,
+    /// Deleted when its last binding as a source goes.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// Its arguments as declared.
+    pub arguments: FieldTable,
+}
+
+/// `queue.declare`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclareQueue {
+    /// The virtual host.
+    pub vhost: String,
+    /// The queue's name; never empty: the proposer draws the names of server-named queues.
+    pub name: String,
+    /// Replicated, unless exclusive.
+    pub durable: bool,
+    /// The connection that owns it, if exclusive.
+    pub exclusive: Option<ExclusiveOwner>,
+    /// Deleted when its last consumer goes.
+    pub auto_delete: bool,
+    /// Its arguments as declared.
+    pub arguments: FieldTable,
+    /// The node that hosts it if it is not replicated: the declaring connection's.
+    pub home: NodeId,
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A queue.
+    Queue(String),
+    /// An exchange.
+    Exchange(String),
+}
+
+/// A binding; all of it is its identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BindingRecord {
+    /// The virtual host.
+    pub vhost: String,
+    /// The exchange it leads from.
+    pub source: String,
+    /// Where it leads.
+    pub destination: Destination,
+    /// The binding key.
+    pub routing_key: String,
+    /// Its arguments.
+    pub arguments: FieldTable,
+}
