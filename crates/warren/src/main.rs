@@ -1,2 +1,48 @@
-//! The `warren` binary.
-fn main() {}
+//! The `warren` binary: `server` is the broker, everything else asks a running node through its HTTP API.
+
+mod config;
+mod logging;
+mod operator;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use operator::Connection;
+
+// RocksDB, frames and bodies make many allocations of all sizes from many threads: glibc's allocator keeps the peaks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message broker that AMQP 0-9-1 clients cannot tell from RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM. Without any flag: a complete single node.
+    Server(server::Arguments),
+    /// Show the cluster on one screen: nodes, shards, leaders, lag.
+    Status(Connection),
+    /// List the nodes.
+    Nodes(Connection),
+    /// List the queues: messages, consumers, leader.
+    Queues(operator::QueuesArguments),
+    /// Ask one question; the exit code is the answer: 0 yes, 1 no.
+    Check(operator::CheckArguments),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Server(arguments) => server::run(&arguments),
+        Command::Status(connection) => operator::finish(operator::status(&connection)),
+        Command::Nodes(connection) => operator::finish(operator::nodes(&connection)),
+        Command::Queues(arguments) => operator::finish(operator::queues(&arguments)),
+        Command::Check(arguments) => operator::finish(operator::check(&arguments)),
+    }
+}

@@ -1,0 +1,211 @@
+//! The table of everything `warren server` can be told: one row is a flag, a TOML key and a `WARREN_...` variable.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// Its TOML key. The flag is the same with dashes, the variable is the same in capitals after `WARREN_`.
+    pub(crate) key: &'static str,
+    /// What its value looks like, for `--help`.
+    pub(crate) value_name: &'static str,
+    /// The built-in value as it would be written in a variable; `None` when there is none or it is worked out.
+    pub(crate) default: Option<&'static str>,
+    /// How many values it takes.
+    pub(crate) arity: Arity,
+    /// Whether its value may be shown.
+    pub(crate) privacy: Privacy,
+    /// Another variable that means the same, for those who come from RabbitMQ.
+    pub(crate) alias: Option<&'static str>,
+    /// What it does, in one or two sentences.
+    pub(crate) help: &'static str,
+}
+
+/// How many values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arity {
+    /// Exactly one.
+    One,
+    /// A list: an array in TOML, commas in a variable, commas or a repeated flag on the command line.
+    Many,
+}
+
+/// Whether a setting's value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    /// It may.
+    Public,
+    /// It is printed as `***`.
+    Secret,
+}
+
+const fn one(
+    key: &'static str,
+    value_name: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, value_name, default, arity: Arity::One, privacy: Privacy::Public, alias: None, help }
+}
+
+const fn many(
+    key: &'static str,
+    value_name: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, value_name, default, arity: Arity::Many, privacy: Privacy::Public, alias: None, help }
+}
+
+/// All settings, in the order of `--help` and of the printed configuration.
+pub(crate) const SETTINGS: &[Setting] = &[
+    one(
+        "data_dir",
+        "DIR",
+        None,
+        "Where everything is kept. Built-in: /var/lib/warren if that can be written to, else ./warren-data",
+    ),
+    one("node_name", "NAME", None, "The node's name, unique in its cluster. Built-in: warren@HOSTNAME"),
+    many("amqp_listen", "ADDR:PORT", Some("0.0.0.0:5672"), "Where AMQP clients connect"),
+    many("amqps_listen", "ADDR:PORT", Some(""), "Where AMQP clients connect with TLS. Not in this version: leave empty"),
+    one("cluster_listen", "ADDR:PORT", Some("0.0.0.0:25672"), "Where the other nodes of the cluster connect"),
+    one(
+        "cluster_advertise",
+        "HOST:PORT",
+        None,
+        "How the other nodes reach this node. Built-in: cluster_listen's address, or the host name if that is every address",
+    ),
+    one("http_listen", "ADDR:PORT", Some("0.0.0.0:15672"), "The HTTP API and the health paths; 'none' turns it off"),
+    one("metrics_listen", "ADDR:PORT", Some("0.0.0.0:15692"), "Prometheus metrics and the health paths; 'none' turns it off"),
+    many(
+        "seeds",
+        "HOST:PORT",
+        Some(""),
+        "The cluster addresses of all first members, this node's may be among them. Empty: a cluster of one",
+    ),
+    one("expect", "N", None, "How many nodes form the cluster at its first start. Built-in: the number of seeds, or 1"),
+    one("shards", "N", Some("16"), "How many shards the cluster is made with at its first start (1 to 1024)"),
+    one("replication_factor", "N", Some("3"), "How many nodes keep each shard, fewer while the cluster is smaller (1 to 9)"),
+    one("heartbeat_s", "SECONDS", Some("60"), "The heartbeat offered to AMQP clients, in seconds; 0 offers none"),
+    one("frame_max_bytes", "BYTES", Some("131072"), "The largest AMQP frame, in bytes (4096 to 16777216)"),
+    one("channel_max", "N", Some("2047"), "The most channels on one AMQP connection (1 to 65535)"),
+    one("max_message_size_bytes", "BYTES", Some("16777216"), "The largest message body, in bytes; above it a publish is refused with 406"),
+    one("handshake_timeout_ms", "MS", Some("10000"), "How long a client may take from its connect to connection.open, in milliseconds"),
+    one("max_connections", "N", Some("100000"), "The most AMQP connections on this node"),
+    one("guest_loopback_only", "true|false", Some("true"), "Whether the user 'guest' may log in only from this machine"),
+    Setting {
+        alias: Some("RABBITMQ_DEFAULT_USER"),
+        ..one("default_user", "NAME", Some("guest"), "The administrator that is created when the cluster forms")
+    },
+    Setting {
+        alias: Some("RABBITMQ_DEFAULT_PASS"),
+        privacy: Privacy::Secret,
+        ..one(
+            "default_password",
+            "PASSWORD",
+            Some("guest"),
+            "That administrator's password. Better as a variable or WARREN_DEFAULT_PASSWORD_FILE than as a flag",
+        )
+    },
+    one(
+        "cache_bytes",
+        "BYTES",
+        Some("134217728"),
+        "Memory for ready messages of all the shards this node leads, in bytes; the rest waits on disk",
+    ),
+    one("shutdown_timeout_ms", "MS", Some("20000"), "How long a drain may take after SIGTERM, in milliseconds"),
+    one("log_format", "text|json", Some("text"), "How log lines are written to stderr"),
+    one(
+        "log_level",
+        "LEVEL",
+        Some("info"),
+        "error, warn, info, debug or trace, or a list by target such as 'info,warren_raft=debug'",
+    ),
+];
+
+impl Setting {
+    /// The setting with this TOML key.
+    pub(crate) fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// Its flag, without the leading dashes.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// Its variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("WARREN_{}", self.key.to_ascii_uppercase())
+    }
+}
+
+/// The candidate that was probably meant by `unknown`, if one is near enough.
+pub(crate) fn suggestion<'a>(unknown: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = unknown.to_ascii_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&near, &candidate.to_ascii_lowercase()), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        // A third of the letters wrong is another word.
+        .filter(|(distance, candidate)| *distance * 3 <= candidate.len())
+        .map(|(_, candidate)| candidate)
+}
+
+/// How unlike two names are. One that begins the other, as `frame_max` does `frame_max_bytes`, is nearly the same.
+fn distance(typed: &str, candidate: &str) -> usize {
+    let begins = typed.len() >= 4 && (candidate.starts_with(typed) || typed.starts_with(candidate));
+    if begins { 1 } else { edit_distance(typed, candidate) }
+}
+
+/// Levenshtein's distance, in characters.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = i;
+        let mut before = i + 1;
+        let mut next = vec![before];
+        for (b, above) in right.iter().zip(row.iter().skip(1)) {
+            let changed = diagonal + usize::from(a != *b);
+            before = changed.min(above + 1).min(before + 1);
+            diagonal = *above;
+            next.push(before);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_mistake_is_answered_with_what_was_meant() {
+        let keys = || SETTINGS.iter().map(|setting| setting.key);
+        for (typed, meant) in [
+            ("frame-max-bytes", Some("frame_max_bytes")),
+            ("heartbeats", Some("heartbeat_s")),
+            ("amqp_listn", Some("amqp_listen")),
+            ("Seeds", Some("seeds")),
+            ("frame_max", Some("frame_max_bytes")),
+            ("vm_memory_high_watermark", None),
+            ("x", None),
+        ] {
+            assert_eq!(suggestion(typed, keys()), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_edit_distance_counts_insertions_deletions_and_changes() {
+        for (left, right, distance) in [("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("same", "same", 0)] {
+            assert_eq!(edit_distance(left, right), distance, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn no_key_is_there_twice() {
+        for (i, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[i + 1..].iter().all(|other| other.key != setting.key), "{}", setting.key);
+        }
+    }
+}
