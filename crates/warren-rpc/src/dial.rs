@@ -1,0 +1,73 @@
+//! Opens connections to peers. The place where TLS will enter on this side.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::generated::member_client::MemberClient;
+use crate::{HelloError, MAX_MESSAGE_BYTES};
+
+/// How long a TCP connection may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+/// One stream may have this much on the way before its reader must take some.
+pub(crate) const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
+/// All streams of a connection together: so much that a stream whose reader stalls does not stop the others.
+pub(crate) const CONNECTION_WINDOW: u32 = 512 * 1024 * 1024;
+/// Larger frames cost less for bodies; on the urgent connection there are none.
+pub(crate) const MAX_FRAME: u32 = 256 * 1024;
+/// A connection over which nothing comes back for interval + timeout is closed, and with it all its streams.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) type Client = MemberClient<Channel>;
+
+/// Connects to `HOST:PORT`.
+pub(crate) async fn dial(address: &str) -> Result<Client, HelloError> {
+    let unreachable = |reason: String| HelloError::Unreachable { address: address.to_owned(), reason };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT * 2, endpoint.connect()).await;
+    match connecting {
+        Ok(Ok(channel)) => Ok(MemberClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)),
+        Ok(Err(error)) if is_refused(&error) => {
+            Err(HelloError::ConnectionRefused { address: address.to_owned() })
+        }
+        Ok(Err(error)) => Err(unreachable(describe(&error))),
+        Err(_) => Err(unreachable("no connection in time".to_owned())),
+    }
+}
+
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The error and its causes in one line.
+pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
