@@ -1,6 +1,23 @@
 //! The async shells: sockets, connections, channels, routing, sessions, shards; a whole node.
 
 pub mod admin;
+mod broker;
+mod clock;
 mod config;
+mod confirm;
+mod connection;
+mod host;
+mod identity;
+mod listener;
+mod mailbox;
+mod node;
+mod operator;
+mod registry;
+mod remote;
+mod request;
+mod router;
+mod session;
 
 pub use config::BrokerConfig;
+pub use identity::IdentityError;
+pub use node::{Node, StartError};

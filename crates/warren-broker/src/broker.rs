@@ -1,0 +1,339 @@
+//! What every connection of a node shares: the catalogue, the sessions, the hosts, the registry, the settings.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+use warren_amqp::ConnectionConfig;
+use warren_catalogue::{Access, Applied, Resource};
+use warren_proto::catalogue::Command;
+use warren_raft::{CatalogueHandle, LeaderMap, RaftNode};
+use warren_rpc::Peers;
+use warren_types::{
+    AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, QueueId, ReplyCode, SessionId, SubscriptionId,
+};
+
+use crate::config::BrokerConfig;
+use crate::host::Hosts;
+use crate::registry::Connections;
+use crate::request::{CATALOGUE_DEADLINE, Caller, catalogue_failed};
+use crate::session::{self, SessionHandle};
+
+/// A publish that finds no queue asks the cluster whether there is one by now, but not more often than this.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait for a linearizable read before a miss is reported as it is known here.
+const LINEARIZE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A running node's shared parts.
+pub(crate) struct Broker {
+    config: BrokerConfig,
+    machine: Arc<ConnectionConfig>,
+    node: NodeId,
+    incarnation: u64,
+    session: SessionId,
+    raft: Arc<RaftNode>,
+    peers: Peers,
+    hosts: Arc<Hosts>,
+    sessions: RwLock<HashMap<QueueHost, SessionHandle>>,
+    connections: Connections,
+    next_subscription: AtomicU64,
+    asked: Mutex<Option<Instant>>,
+    this: OnceLock<std::sync::Weak<Broker>>,
+}
+
+/// Why a login failed; for the log, not for the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("user '{0}' can only connect via localhost")]
+    LoopbackOnly(String),
+    #[error("{0}")]
+    Credentials(#[from] warren_catalogue::AuthError),
+}
+
+/// Draws random bytes from the system.
+///
+/// # Errors
+/// When the system has none to give.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Broker {
+    pub(crate) fn new(
+        config: BrokerConfig,
+        node: NodeId,
+        incarnation: u64,
+        session: SessionId,
+        raft: Arc<RaftNode>,
+        peers: Peers,
+        hosts: Arc<Hosts>,
+    ) -> Arc<Self> {
+        let machine = ConnectionConfig {
+            server_properties: warren_amqp::server_properties(
+                "Warren",
+                env!("CARGO_PKG_VERSION"),
+                &config.node_name,
+            ),
+            channel_max: config.channel_max,
+            frame_max: config.frame_max_bytes,
+            heartbeat_s: config.heartbeat_s,
+            max_message_size: config.max_message_size_bytes,
+            ..ConnectionConfig::default()
+        };
+        let broker = Arc::new(Self {
+            config,
+            machine: Arc::new(machine),
+            node,
+            incarnation,
+            session,
+            raft,
+            peers,
+            hosts,
+            sessions: RwLock::default(),
+            connections: Connections::default(),
+            next_subscription: AtomicU64::new(0),
+            asked: Mutex::new(None),
+            this: OnceLock::new(),
+        });
+        broker.this.get_or_init(|| Arc::downgrade(&broker));
+        broker
+    }
+
+    pub(crate) fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    pub(crate) fn machine_config(&self) -> &Arc<ConnectionConfig> {
+        &self.machine
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    pub(crate) fn session_id(&self) -> SessionId {
+        self.session
+    }
+
+    pub(crate) fn raft(&self) -> &Arc<RaftNode> {
+        &self.raft
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    pub(crate) fn hosts(&self) -> &Arc<Hosts> {
+        &self.hosts
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    pub(crate) fn catalogue(&self) -> &CatalogueHandle {
+        self.raft.catalogue()
+    }
+
+    pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        self.raft.leader_of(group)
+    }
+
+    pub(crate) fn leaders(&self) -> watch::Receiver<Arc<LeaderMap>> {
+        self.raft.leaders()
+    }
+
+    pub(crate) fn next_subscription(&self) -> SubscriptionId {
+        SubscriptionId(self.next_subscription.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The session with a host; started at first use.
+    pub(crate) fn session(&self, host: QueueHost) -> SessionHandle {
+        if let Some(session) = self.sessions.read().get(&host) {
+            return session.clone();
+        }
+        let mut sessions = self.sessions.write();
+        if let Some(session) = sessions.get(&host) {
+            return session.clone();
+        }
+        let session = match self.this.get().and_then(std::sync::Weak::upgrade) {
+            Some(broker) => session::start(&broker, host),
+            None => SessionHandle::stopped(),
+        };
+        sessions.insert(host, session.clone());
+        session
+    }
+
+    /// The hosts that this node has a session with.
+    pub(crate) fn session_hosts(&self) -> Vec<QueueHost> {
+        self.sessions.read().keys().copied().collect()
+    }
+
+    /// Changes the catalogue, and waits until this node sees the change.
+    ///
+    /// # Errors
+    /// The refusal, as the client gets it; 541 when the metadata group did not answer in time.
+    pub(crate) async fn change(&self, command: Command) -> Result<Applied, AmqpError> {
+        match self.raft.propose(command, CATALOGUE_DEADLINE).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(catalogue_failed(&error)),
+        }
+    }
+
+    /// Makes the local catalogue at least as new as the cluster's at this moment.
+    ///
+    /// # Errors
+    /// 541 when the metadata group has no leader for too long.
+    pub(crate) async fn linearize(&self) -> Result<(), AmqpError> {
+        self.raft.linearize(LINEARIZE_DEADLINE).await.map_err(|error| catalogue_failed(&error))
+    }
+
+    /// Whether a miss is worth a linearizable read: the cluster was not asked a moment ago.
+    pub(crate) fn worth_asking(&self) -> bool {
+        let mut asked = self.asked.lock();
+        let now = Instant::now();
+        if asked.is_some_and(|asked| now.duration_since(asked) < ASK_AGAIN) {
+            return false;
+        }
+        *asked = Some(now);
+        true
+    }
+
+    /// Waits until this node's catalogue has given out that number; false when it takes too long.
+    pub(crate) async fn knows_queue_number(&self, queue: QueueId, patience: Duration) -> bool {
+        let known = || self.catalogue().read().next_queue_id() > queue;
+        if known() {
+            return true;
+        }
+        let mut revisions = self.catalogue().revision();
+        tokio::time::timeout(patience, async {
+            while !known() {
+                if revisions.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await
+        .is_ok()
+    }
+
+    /// # Errors
+    /// 403 without that permission.
+    pub(crate) fn check_access(
+        &self,
+        user: &str,
+        vhost: &str,
+        access: Access,
+        resource: Resource<'_>,
+    ) -> Result<(), AmqpError> {
+        self.catalogue().read().check_access(user, vhost, access, resource)
+    }
+
+    /// # Errors
+    /// 403 without any permission, as passive declarations ask for.
+    pub(crate) fn check_any_access(
+        &self,
+        user: &str,
+        vhost: &str,
+        resource: Resource<'_>,
+    ) -> Result<(), AmqpError> {
+        let catalogue = self.catalogue().read();
+        let configure = catalogue.check_access(user, vhost, Access::Configure, resource);
+        if configure.is_ok()
+            || catalogue.check_access(user, vhost, Access::Read, resource).is_ok()
+            || catalogue.check_access(user, vhost, Access::Write, resource).is_ok()
+        {
+            return Ok(());
+        }
+        configure
+    }
+
+    /// # Errors
+    /// [`LoginError`].
+    pub(crate) fn authenticate(&self, user: &str, password: &[u8], from: IpAddr) -> Result<(), LoginError> {
+        self.catalogue().read().authenticate(user, password)?;
+        if self.config.guest_loopback_only && user == "guest" && !from.to_canonical().is_loopback() {
+            return Err(LoginError::LoopbackOnly(user.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// 530 when there is no such vhost, or it is not open to the user.
+    pub(crate) async fn open_vhost(&self, caller: &Caller) -> Result<(), AmqpError> {
+        let open = || self.catalogue().read().vhost_access(&caller.user, &caller.vhost);
+        if open().is_ok() {
+            return Ok(());
+        }
+        self.linearize().await?;
+        open()
+    }
+
+    /// Deletes a connection's exclusive queues.
+    pub(crate) async fn release_owner(&self, owner: ExclusiveOwner) {
+        if let Err(error) = self.change(Command::ReleaseOwner { owner }).await {
+            // They go when this node starts anew, at the latest.
+            warn!(connection = %owner.connection, %error, "cannot delete the exclusive queues of a connection");
+        }
+    }
+
+    /// A name for a queue that the client leaves to the broker.
+    pub(crate) fn queue_name(&self) -> String {
+        format!("amq.gen-{}", self.generated())
+    }
+
+    /// A tag for a consumer that the client leaves to the broker.
+    pub(crate) fn consumer_tag(&self) -> String {
+        format!("amq.ctag-{}", self.generated())
+    }
+
+    /// 22 characters that nobody else has.
+    fn generated(&self) -> String {
+        let bytes: [u8; 16] = random().unwrap_or_else(|_| {
+            // A number of this start of this node: unique too.
+            let mut bytes = [0; 16];
+            let count = self.next_subscription.fetch_add(1, Ordering::Relaxed);
+            bytes[..8].copy_from_slice(&(self.node.0 ^ self.incarnation).to_be_bytes());
+            bytes[8..].copy_from_slice(&count.to_be_bytes());
+            bytes
+        });
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The queue's number, its leader and who else has it.
+    pub(crate) fn queue_leader(&self, host: QueueHost) -> Option<NodeId> {
+        match host {
+            QueueHost::Shard(shard) => self.leader_of(GroupId::from(shard)),
+            QueueHost::Node(node) => Some(node),
+        }
+    }
+
+    /// Closes every connection with 320.
+    pub(crate) fn close_connections(&self, reason: &str) {
+        for connection in self.connections.all() {
+            let error = AmqpError::new(ReplyCode::ConnectionForced, reason);
+            let _gone = connection.mailbox.push(crate::registry::ConnectionEvent::Close(error));
+        }
+    }
+}
+
+/// For logs.
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! `tx.commit` (0-9-1 §1.9.2.3): what was published is routed and sent like any publish; when every host has it, what
+//! was acknowledged is settled and the client gets commit-ok. All-or-nothing per host, as in RabbitMQ per queue.
+
+use tokio::sync::oneshot;
+use warren_amqp::{Reply, Settlement, TxCommit};
+use warren_types::{AmqpError, ChannelNumber, DeliveryRef, PublishToken, ReplyCode, SessionPublish};
+
+use super::{Done, Task, What};
+use crate::request::publish::HostBatch;
+use crate::request::{Performed, Remember};
+use crate::session::SessionInput;
+
+/// Marks the confirm number of a publish that belongs to a commit.
+pub(super) const COMMIT: u64 = 1 << 63;
+
+/// A commit under way.
+pub(super) struct Commit {
+    outstanding: usize,
+    rejected: bool,
+    settlements: Vec<(Settlement, Vec<DeliveryRef>)>,
+    done: oneshot::Sender<Result<(), AmqpError>>,
+}
+
+impl Task {
+    pub(super) fn commit(&mut self, channel: ChannelNumber, opening: u32, commit: TxCommit) {
+        self.commits_begun += 1;
+        let number = COMMIT | self.commits_begun;
+        let token = PublishToken { connection: self.caller.connection, channel, opening, number };
+        let mut hosts: Vec<HostBatch> = Vec::new();
+        let mut outstanding = 0;
+        for publish in commit.publishes {
+            let Some(publisher) = &mut self.publisher else { return };
+            let route = match publisher.route_one(&self.caller, &publish.message) {
+                Ok(route) => route,
+                Err(error) => {
+                    self.machine.reply(channel, Err(error), &mut self.out);
+                    return;
+                }
+            };
+            if route.targets.is_empty() && publish.mandatory {
+                self.machine.return_message(
+                    channel,
+                    opening,
+                    ReplyCode::NoRoute,
+                    &publish.message,
+                    &mut self.out,
+                );
+            }
+            for (host, queues) in &route.targets {
+                let message = SessionPublish { queues: queues.clone(), message: publish.message.clone() };
+                match hosts.iter_mut().find(|(known, _)| known == host) {
+                    Some((_, batch)) => batch.push((token, message)),
+                    None => hosts.push((*host, vec![(token, message)])),
+                }
+                outstanding += 1;
+            }
+        }
+        if outstanding == 0 {
+            self.settle_all(&commit.settlements);
+            self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+            return;
+        }
+        for (host, batch) in hosts {
+            self.send(host, SessionInput::Publish(batch));
+        }
+        let (done, committed) = oneshot::channel();
+        let commit = Commit { outstanding, rejected: false, settlements: commit.settlements, done };
+        self.commits.insert(number, commit);
+        self.wait_for(What::Request { channel }, async move {
+            let reply = match committed.await {
+                Ok(result) => result.map(|()| Reply::Done),
+                Err(_) => Err(AmqpError::new(ReplyCode::InternalError, "the transaction was forgotten")),
+            };
+            Done::Performed(Performed { reply, remember: Remember::Nothing })
+        });
+    }
+
+    /// One host has one of the commit's messages, or refuses it.
+    pub(super) fn on_commit_confirm(&mut self, number: u64, rejected: bool) {
+        let Some(commit) = self.commits.get_mut(&number) else { return };
+        commit.outstanding -= 1;
+        commit.rejected |= rejected;
+        if commit.outstanding > 0 {
+            return;
+        }
+        let Some(commit) = self.commits.remove(&number) else { return };
+        let result = if commit.rejected {
+            Err(AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion"))
+        } else {
+            self.settle_all(&commit.settlements);
+            Ok(())
+        };
+        // Nobody waits when the connection is being closed.
+        let _closing = commit.done.send(result);
+    }
+
+    fn settle_all(&mut self, settlements: &[(Settlement, Vec<DeliveryRef>)]) {
+        for (outcome, deliveries) in settlements {
+            self.settle(*outcome, deliveries);
+        }
+    }
+}

@@ -1,0 +1,810 @@
+//! Spine 1 and 15: one task a connection. It reads, lets the machine decode and step, carries out what the machine asks
+//! for, and writes. While something it asked for is outstanding it does not read on (and so slows the client),
+//! but it goes on writing.
+//!
+//! Before: `listener`. After: `request`, `session`; and back through the mailbox.
+
+mod commit;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, info};
+use warren_amqp::{Action, Connection as Machine, Delivered, Ending, Reply, Request, Settlement};
+use warren_proto::session::Delivery;
+use warren_types::{
+    AckMode, AmqpError, ChannelNumber, ConnectionId, DeliveryRef, Position, QueueHost, QueueId, ReplyCode,
+    SubscriptionId,
+};
+
+use self::commit::{COMMIT, Commit};
+use crate::admin::ConnectionInfo;
+use crate::broker::Broker;
+use crate::clock;
+use crate::confirm::{self, Confirms};
+use crate::mailbox::Mailbox;
+use crate::registry::{ConnectionEvent, Registered};
+use crate::request::publish::{Publisher, Routed, Verdict};
+use crate::request::{Caller, Performed, Remember, perform};
+use crate::session::{SessionHandle, SessionInput};
+
+/// First read buffer: most connections are idle most of the time.
+const READ_MIN: usize = 2 * 1024;
+/// Read buffer of a busy connection.
+const READ_MAX: usize = 64 * 1024;
+/// Once this much waits to be written, nothing more is taken for the client.
+const OUT_MAX: usize = 256 * 1024;
+/// Events taken in one turn.
+const EVENTS_PER_TURN: usize = 64;
+/// After the last frame of a close: how long the peer may take to close its side.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long the answer to a server's `connection.close` is waited for.
+const CLOSE_OK_WAIT: Duration = Duration::from_secs(10);
+
+/// Serves one client until it goes.
+pub(crate) async fn serve<S>(broker: Arc<Broker>, stream: S, peer: SocketAddr, local: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let id = broker.connections().next_id();
+    let mailbox = Arc::new(Mailbox::new());
+    let name = format!("{peer} -> {local}");
+    let registered = Arc::new(Registered {
+        mailbox: Arc::clone(&mailbox),
+        info: Mutex::new(ConnectionInfo {
+            id,
+            name: name.clone(),
+            user_provided_name: None,
+            user: String::new(),
+            vhost: String::new(),
+            channels: 0,
+            connected_at: clock::now().0,
+            heartbeat_s: 0,
+            frame_max: 0,
+            client_properties: warren_types::FieldTable::default(),
+        }),
+    });
+    broker.connections().insert(id, Arc::clone(&registered));
+    let task = Task {
+        machine: Machine::new(Arc::clone(broker.machine_config())),
+        caller: Caller {
+            broker: Arc::clone(&broker),
+            connection: id,
+            user: Arc::from(""),
+            vhost: Arc::from(""),
+            mailbox: Arc::clone(&mailbox),
+        },
+        registered,
+        peer,
+        name,
+        input: BytesMut::new(),
+        out: BytesMut::new(),
+        publisher: None,
+        confirms: Confirms::default(),
+        consumers: HashMap::new(),
+        early: Vec::new(),
+        outbox: VecDeque::new(),
+        stashed: None,
+        pending: None,
+        commits: HashMap::new(),
+        commits_begun: 0,
+        owns_queues: false,
+        ending: None,
+    };
+    task.run(stream).await;
+    mailbox.close();
+    broker.connections().remove(id);
+}
+
+/// A consumer of this connection.
+#[derive(Clone, Copy)]
+struct Consumer {
+    host: QueueHost,
+    channel: ChannelNumber,
+}
+
+/// What is outstanding: until it is there, nothing more of the client is looked at.
+struct Pending {
+    what: What,
+    done: Pin<Box<dyn Future<Output = Done> + Send>>,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Request { channel: ChannelNumber },
+    Catalogue,
+    Vhost,
+    Closing,
+}
+
+enum Done {
+    Performed(Performed),
+    CatalogueIsCurrent(Result<(), AmqpError>),
+    Vhost(Result<(), AmqpError>),
+    Released,
+}
+
+/// How the connection ends, and by when.
+struct Ended {
+    deadline: Instant,
+    discard_input: bool,
+}
+
+enum Turn {
+    Wrote(std::io::Result<usize>),
+    Read(std::io::Result<usize>),
+    Events,
+    Done(Done),
+    Room,
+    Tick,
+    Deadline,
+}
+
+struct Task {
+    machine: Machine,
+    caller: Caller,
+    registered: Arc<Registered>,
+    peer: SocketAddr,
+    name: String,
+    input: BytesMut,
+    out: BytesMut,
+    publisher: Option<Publisher>,
+    confirms: Confirms,
+    consumers: HashMap<SubscriptionId, Consumer>,
+    /// Deliveries of a consumer whose consume-ok is not written yet.
+    early: Vec<(SubscriptionId, QueueHost, QueueId, Vec<Delivery>)>,
+    outbox: VecDeque<(SessionHandle, SessionInput)>,
+    stashed: Option<Action>,
+    pending: Option<Pending>,
+    commits: HashMap<u64, Commit>,
+    commits_begun: u64,
+    owns_queues: bool,
+    ending: Option<Ended>,
+}
+
+impl Task {
+    async fn run<S>(mut self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut events = Vec::new();
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let handshake_by =
+            Instant::now() + Duration::from_millis(self.caller.broker.config().handshake_timeout_ms);
+        let mut beats = Beats::default();
+        debug!(connection = %self.name, "accepted");
+        loop {
+            if self.out.len() < OUT_MAX {
+                self.caller.mailbox.try_recv_many(&mut events, EVENTS_PER_TURN);
+                self.take_events(&mut events);
+            }
+            self.advance();
+            self.report_handed_over();
+            let deadline = self.ending.as_ref().map(|ended| ended.deadline);
+            let reads = match &self.ending {
+                Some(ended) => ended.discard_input,
+                None => self.pending.is_none() && self.outbox.is_empty() && self.stashed.is_none(),
+            };
+            if self.ending.is_some() && !reads && self.out.is_empty() {
+                break;
+            }
+            if reads {
+                self.make_room();
+            }
+            let turn = tokio::select! {
+                biased;
+                wrote = write.write_buf(&mut self.out), if !self.out.is_empty() => Turn::Wrote(wrote),
+                done = wait(&mut self.pending), if self.pending.is_some() => Turn::Done(done),
+                () = room(&mut self.outbox), if !self.outbox.is_empty() => Turn::Room,
+                count = self.caller.mailbox.recv_many(&mut events, EVENTS_PER_TURN), if self.out.len() < OUT_MAX => {
+                    if count == 0 { break }
+                    Turn::Events
+                }
+                got = read.read_buf(&mut self.input), if reads => Turn::Read(got),
+                () = tokio::time::sleep_until(deadline.unwrap_or(handshake_by)), if deadline.is_some() => Turn::Deadline,
+                _ = tick.tick() => Turn::Tick,
+            };
+            match turn {
+                Turn::Wrote(Ok(0)) | Turn::Wrote(Err(_)) | Turn::Read(Ok(0)) | Turn::Read(Err(_)) => {
+                    if self.ending.is_none() {
+                        self.log_lost();
+                    }
+                    break;
+                }
+                Turn::Wrote(Ok(_)) => beats.wrote = true,
+                Turn::Read(Ok(_)) => {
+                    beats.read = true;
+                    if self.ending.is_some() {
+                        self.discard();
+                    }
+                }
+                Turn::Events => self.take_events(&mut events),
+                Turn::Done(done) => self.on_done(done),
+                Turn::Room => {}
+                Turn::Deadline => break,
+                Turn::Tick => {
+                    if self.vhost_is_open() {
+                        if !self.beat(&mut beats) {
+                            break;
+                        }
+                    } else if Instant::now() >= handshake_by && self.ending.is_none() {
+                        info!(connection = %self.name, "handshake timed out");
+                        break;
+                    }
+                }
+            }
+        }
+        self.clean_up().await;
+        // Whatever is still to be written is worth one try: a close-ok or an error text.
+        let _lost = tokio::time::timeout(Duration::from_secs(1), async {
+            while !self.out.is_empty() && write.write_buf(&mut self.out).await.is_ok_and(|wrote| wrote > 0) {}
+            write.shutdown().await
+        })
+        .await;
+    }
+
+    /// Decodes and acts until something is outstanding or the input runs dry.
+    fn advance(&mut self) {
+        while self.pending.is_none() && self.outbox.is_empty() && self.ending.is_none() {
+            let action = match self.stashed.take() {
+                Some(action) => action,
+                None => match self.machine.next(&mut self.input, &mut self.out) {
+                    Some(Action::Publish(publish)) => {
+                        if self.publisher.as_mut().is_some_and(|publisher| publisher.push(publish)) {
+                            self.route(false);
+                        }
+                        continue;
+                    }
+                    Some(action) => action,
+                    None => break,
+                },
+            };
+            if self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty()) {
+                // The order of a channel: what was published before it goes first.
+                self.route(false);
+                if self.pending.is_some() || !self.outbox.is_empty() {
+                    self.stashed = Some(action);
+                    break;
+                }
+            }
+            self.act(action);
+        }
+        if self.pending.is_none()
+            && self.outbox.is_empty()
+            && self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty())
+        {
+            self.route(false);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Publish(publish) => {
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.push(publish);
+                }
+            }
+            Action::Authenticate { mechanism, user, password } => {
+                let result = self.caller.broker.authenticate(&user, &password, self.peer.ip());
+                if let Err(reason) = &result {
+                    info!(connection = %self.name, user, mechanism = mechanism.name(), %reason, "login refused");
+                }
+                let result = result.map(|()| user).map_err(|_| {
+                    AmqpError::new(
+                        ReplyCode::AccessRefused,
+                        format!(
+                            "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+                            mechanism.name()
+                        ),
+                    )
+                });
+                if let Ok(user) = &result {
+                    self.caller.user = Arc::from(user.as_str());
+                }
+                self.machine.authenticated(result, &mut self.out);
+            }
+            Action::OpenVhost { vhost } => {
+                self.caller.vhost = Arc::from(vhost.as_str());
+                let caller = self.caller.clone();
+                self.wait_for(
+                    What::Vhost,
+                    async move { Done::Vhost(caller.broker.open_vhost(&caller).await) },
+                );
+            }
+            Action::Settle { outcome, deliveries, .. } => self.settle(outcome, &deliveries),
+            Action::Request { channel, opening, request } => self.request(channel, opening, request),
+            Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+                self.channel_closed(&returned, &waiting, &subscriptions);
+            }
+            Action::Closing => {
+                if self.owns_queues {
+                    let caller = self.caller.clone();
+                    self.owns_queues = false;
+                    self.wait_for(What::Closing, async move {
+                        caller.broker.release_owner(caller.owner()).await;
+                        Done::Released
+                    });
+                } else {
+                    self.machine.closing_done(&mut self.out);
+                }
+            }
+            Action::Closed(ending) => self.end(ending),
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let (wait, discard_input) = match ending {
+            Ending::Graceful => (LINGER, true),
+            Ending::ByServer => (CLOSE_OK_WAIT, true),
+            Ending::Done => (Duration::ZERO, false),
+            Ending::Silent { delay_ms } => (Duration::from_millis(delay_ms), true),
+        };
+        self.ending = Some(Ended { deadline: Instant::now() + wait, discard_input });
+    }
+
+    /// After the end: the machine looks for a close-ok, everything else is dropped.
+    fn discard(&mut self) {
+        while let Some(action) = self.machine.next(&mut self.input, &mut self.out) {
+            match action {
+                Action::Closed(ending) => self.end(ending),
+                Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+                    self.channel_closed(&returned, &waiting, &subscriptions);
+                }
+                Action::Publish(_)
+                | Action::Authenticate { .. }
+                | Action::OpenVhost { .. }
+                | Action::Settle { .. }
+                | Action::Request { .. }
+                | Action::Closing => {}
+            }
+        }
+        // A machine that is closed leaves what it does not read.
+        if self.input.len() > READ_MAX {
+            self.input.clear();
+        }
+    }
+
+    fn wait_for(&mut self, what: What, done: impl Future<Output = Done> + Send + 'static) {
+        self.pending = Some(Pending { what, done: Box::pin(done) });
+    }
+
+    fn request(&mut self, channel: ChannelNumber, opening: u32, request: Request) {
+        match request {
+            Request::Recover(recover) => {
+                self.give_back(&recover.deliveries, false, true);
+                self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+            }
+            Request::TxCommit(commit) => self.commit(channel, opening, commit),
+            Request::Cancel(cancel) => {
+                self.give_back(&cancel.waiting, false, false);
+                if let Some(consumer) = self.consumers.remove(&cancel.subscription) {
+                    self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
+                }
+                self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+            }
+            other => {
+                let subscription = self.caller.broker.next_subscription();
+                let caller = self.caller.clone();
+                self.wait_for(What::Request { channel }, async move {
+                    Done::Performed(perform(caller, other, subscription).await)
+                });
+            }
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        let Some(Pending { what, .. }) = self.pending.take() else { return };
+        match (what, done) {
+            (What::Request { channel }, Done::Performed(performed)) => self.on_performed(channel, performed),
+            (What::Catalogue, Done::CatalogueIsCurrent(_)) => {
+                // Even when the cluster did not answer: then what is known here has to do.
+                self.route(true);
+            }
+            (What::Vhost, Done::Vhost(result)) => {
+                if result.is_ok() {
+                    let caller = &self.caller;
+                    self.publisher =
+                        Some(Publisher::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user)));
+                }
+                self.machine.vhost_opened(result, &mut self.out);
+                self.note_state();
+            }
+            (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
+            // Nothing else can come of it.
+            (What::Request { .. } | What::Catalogue | What::Vhost | What::Closing, _) => {}
+        }
+    }
+
+    fn on_performed(&mut self, channel: ChannelNumber, performed: Performed) {
+        match performed.remember {
+            Remember::Nothing => {}
+            Remember::Owner => self.owns_queues = true,
+            Remember::Consumer { subscription, host } => {
+                self.consumers.insert(subscription, Consumer { host, channel });
+            }
+            Remember::NoConsumer { subscription } => {
+                self.consumers.remove(&subscription);
+            }
+        }
+        self.machine.reply(channel, performed.reply, &mut self.out);
+        for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
+            self.deliver(subscription, host, queue, deliveries);
+        }
+        self.note_state();
+    }
+
+    /// Routes the gathered publishes and sends them on.
+    fn route(&mut self, certain: bool) {
+        let Some(publisher) = &mut self.publisher else { return };
+        let (mut hosts, mut verdicts) = (Vec::new(), Vec::new());
+        let routed = publisher.route(&self.caller, &mut self.confirms, certain, &mut hosts, &mut verdicts);
+        for (host, batch) in hosts {
+            self.send(host, SessionInput::Publish(batch));
+        }
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Unroutable(publish) => {
+                    let (channel, opening) = (publish.channel, publish.opening);
+                    if publish.mandatory {
+                        let message = &publish.message;
+                        self.machine.return_message(
+                            channel,
+                            opening,
+                            ReplyCode::NoRoute,
+                            message,
+                            &mut self.out,
+                        );
+                    }
+                    if publish.number != 0 {
+                        self.machine.confirm(channel, opening, &[publish.number], &mut self.out);
+                    }
+                }
+                Verdict::Refused { channel, opening, error } => {
+                    self.machine.fail_channel(channel, opening, error, 60, 40, &mut self.out);
+                }
+            }
+        }
+        if matches!(routed, Routed::AskCluster) {
+            let broker = Arc::clone(&self.caller.broker);
+            self.wait_for(What::Catalogue, async move { Done::CatalogueIsCurrent(broker.linearize().await) });
+        }
+    }
+
+    /// Sends to a host's session, at once if there is room and nothing waits before it.
+    fn send(&mut self, host: QueueHost, input: SessionInput) {
+        let session = self.caller.broker.session(host);
+        if self.outbox.is_empty() {
+            match session.inputs().try_send(input) {
+                Ok(()) => return,
+                Err(tokio::sync::mpsc::error::TrySendError::Full(input)) => {
+                    self.outbox.push_back((session, input));
+                    return;
+                }
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        }
+        self.outbox.push_back((session, input));
+    }
+
+    fn settle(&mut self, outcome: Settlement, deliveries: &[DeliveryRef]) {
+        match outcome {
+            Settlement::Ack | Settlement::Reject => {
+                for (host, queue, positions) in by_queue(deliveries) {
+                    let rejected = outcome == Settlement::Reject;
+                    self.send(host, SessionInput::Settle { queue, positions, rejected });
+                }
+            }
+            Settlement::Requeue { failed } => self.give_back(deliveries, failed, true),
+        }
+    }
+
+    fn give_back(&mut self, deliveries: &[DeliveryRef], failed: bool, delivered: bool) {
+        for (host, queue, positions) in by_queue(deliveries) {
+            self.send(host, SessionInput::GiveBack { queue, positions, failed, delivered });
+        }
+    }
+
+    fn channel_closed(
+        &mut self,
+        returned: &[DeliveryRef],
+        waiting: &[DeliveryRef],
+        subscriptions: &[SubscriptionId],
+    ) {
+        // Consumers first: what goes back must not come straight to them again.
+        for subscription in subscriptions {
+            if let Some(consumer) = self.consumers.remove(subscription) {
+                self.send(consumer.host, SessionInput::Unsubscribe(*subscription));
+            }
+        }
+        self.give_back(returned, true, true);
+        self.give_back(waiting, false, false);
+        self.note_state();
+    }
+
+    fn take_events(&mut self, events: &mut Vec<ConnectionEvent>) {
+        for event in events.drain(..) {
+            match event {
+                ConnectionEvent::Confirmed(tokens) => self.on_host_confirms(&tokens, false),
+                ConnectionEvent::Rejected(tokens) => self.on_host_confirms(&tokens, true),
+                ConnectionEvent::Deliver { subscription, host, queue, deliveries } => {
+                    let subscribing =
+                        matches!(&self.pending, Some(Pending { what: What::Request { .. }, .. }));
+                    if subscribing && !self.consumers.contains_key(&subscription) {
+                        self.early.push((subscription, host, queue, deliveries));
+                    } else {
+                        self.deliver(subscription, host, queue, deliveries);
+                    }
+                }
+                ConnectionEvent::Cancelled(subscription) => {
+                    if let Some(consumer) = self.consumers.remove(&subscription) {
+                        self.machine.cancel_consumer(consumer.channel, subscription, &mut self.out);
+                    }
+                }
+                ConnectionEvent::Close(error) => {
+                    self.machine.close_connection(error, &mut self.out);
+                    // What was outstanding is of no interest any more.
+                    self.pending = None;
+                    self.stashed = None;
+                    self.outbox.clear();
+                    self.discard();
+                }
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        subscription: SubscriptionId,
+        host: QueueHost,
+        queue: QueueId,
+        deliveries: Vec<Delivery>,
+    ) {
+        let consumer = self.consumers.get(&subscription).copied();
+        let mut homeless = Vec::new();
+        for delivery in deliveries {
+            let source =
+                DeliveryRef { host, queue, position: delivery.position, subscription: Some(subscription) };
+            let delivered = consumer.map(|consumer| {
+                self.machine.deliver(
+                    consumer.channel,
+                    subscription,
+                    source,
+                    delivery.redelivered,
+                    delivery.delivery_count,
+                    &delivery.message,
+                    &mut self.out,
+                )
+            });
+            match delivered {
+                Some(Delivered::Written | Delivered::Waiting) => {}
+                Some(Delivered::NoConsumer) | None => homeless.push(source),
+            }
+        }
+        self.give_back(&homeless, false, false);
+    }
+
+    /// What has been written to the client: the leaders may send more, and what needs no ack is settled.
+    fn report_handed_over(&mut self) {
+        let handed_over = self.machine.take_handed_over();
+        if handed_over.is_empty() {
+            return;
+        }
+        let mut credits: Vec<(SubscriptionId, QueueHost, u32, u64)> = Vec::new();
+        let mut settled = Vec::new();
+        for one in handed_over {
+            if one.ack_mode == AckMode::Automatic {
+                settled.push(one.source);
+            }
+            let Some(subscription) = one.source.subscription else { continue };
+            match credits.iter_mut().rev().find(|(known, ..)| *known == subscription) {
+                Some((_, _, messages, bytes)) => {
+                    *messages += 1;
+                    *bytes += one.bytes as u64;
+                }
+                None => credits.push((subscription, one.source.host, 1, one.bytes as u64)),
+            }
+        }
+        self.settle(Settlement::Ack, &settled);
+        for (subscription, host, messages, bytes) in credits {
+            self.send(host, SessionInput::Credit { subscription, messages, bytes });
+        }
+    }
+
+    fn on_host_confirms(&mut self, tokens: &[warren_types::PublishToken], rejected: bool) {
+        let mut confirmed: Vec<u64> = Vec::with_capacity(tokens.len());
+        for same in tokens.chunk_by(|a, b| (a.channel, a.opening) == (b.channel, b.opening)) {
+            let Some(first) = same.first() else { continue };
+            let mut refused = Vec::new();
+            confirmed.clear();
+            for token in same {
+                if token.number & COMMIT != 0 {
+                    self.on_commit_confirm(token.number, rejected);
+                    continue;
+                }
+                match self.confirms.on_host(*token, rejected) {
+                    confirm::Verdict::Wait => {}
+                    confirm::Verdict::Confirmed => confirmed.push(token.number),
+                    confirm::Verdict::Rejected => refused.push(token.number),
+                }
+            }
+            if !confirmed.is_empty() {
+                self.machine.confirm(first.channel, first.opening, &confirmed, &mut self.out);
+            }
+            if !refused.is_empty() {
+                self.machine.reject_publish(first.channel, first.opening, &refused, &mut self.out);
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let spare = self.input.capacity() - self.input.len();
+        if spare < READ_MIN {
+            let wanted = if self.input.is_empty() && spare == 0 && self.input.capacity() == 0 {
+                READ_MIN
+            } else {
+                READ_MAX
+            };
+            self.input.reserve(wanted);
+        }
+    }
+
+    fn vhost_is_open(&self) -> bool {
+        self.publisher.is_some()
+    }
+
+    /// Heartbeats, each interval: false when the client is dead.
+    fn beat(&mut self, beats: &mut Beats) -> bool {
+        let heartbeat_ms = u64::from(self.machine.limits().heartbeat_s) * 1000;
+        if heartbeat_ms == 0 || self.ending.is_some() {
+            return true;
+        }
+        let now = Instant::now();
+        // A connection that does not read cannot hear its client.
+        if beats.read || self.pending.is_some() || !self.outbox.is_empty() {
+            beats.heard = now;
+            beats.read = false;
+        }
+        if beats.wrote {
+            beats.spoken = now;
+            beats.wrote = false;
+        }
+        if now.duration_since(beats.heard) >= Duration::from_millis(heartbeat_ms * 2 + heartbeat_ms / 2) {
+            info!(connection = %self.name, "missed heartbeats from client, timeout: {}s", heartbeat_ms / 1000);
+            return false;
+        }
+        if now.duration_since(beats.spoken) >= Duration::from_millis(heartbeat_ms / 2) && self.out.is_empty()
+        {
+            self.out.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0xCE]);
+        }
+        true
+    }
+
+    fn note_state(&self) {
+        let mut info = self.registered.info.lock();
+        let limits = self.machine.limits();
+        if info.user.is_empty() {
+            info.user = self.caller.user.to_string();
+        }
+        info.vhost = self.caller.vhost.to_string();
+        info.channels = u16::try_from(self.machine.channels().len()).unwrap_or(u16::MAX);
+        info.heartbeat_s = limits.heartbeat_s;
+        info.frame_max = limits.frame_max;
+        if info.user_provided_name.is_none() && info.client_properties.inner().is_empty() {
+            info.client_properties = self.machine.client_properties().clone();
+            if let Some(warren_types::AMQPValue::LongString(name)) =
+                info.client_properties.inner().get("connection_name")
+            {
+                info.user_provided_name = Some(name.to_string());
+            }
+        }
+    }
+
+    fn log_lost(&self) {
+        if self.vhost_is_open() {
+            info!(connection = %self.name, "client unexpectedly closed TCP connection");
+        } else {
+            debug!(connection = %self.name, "closed before it was opened");
+        }
+    }
+
+    /// The socket is gone, or the close is done: everything the connection held goes back.
+    async fn clean_up(&mut self) {
+        self.pending = None;
+        for action in self.machine.disconnected() {
+            if let Action::ChannelClosed { returned, waiting, subscriptions, .. } = action {
+                self.channel_closed(&returned, &waiting, &subscriptions);
+            }
+        }
+        let leftover: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
+        self.channel_closed(&[], &[], &leftover);
+        for (_, host, queue, deliveries) in std::mem::take(&mut self.early) {
+            let positions = deliveries.iter().map(|delivery| delivery.position).collect();
+            self.send(host, SessionInput::GiveBack { queue, positions, failed: false, delivered: false });
+        }
+        while let Some((session, input)) = self.outbox.pop_front() {
+            // A session that is gone has nothing to be told.
+            let _stopping = session.inputs().send(input).await;
+        }
+        if self.owns_queues {
+            self.owns_queues = false;
+            self.caller.broker.release_owner(self.caller.owner()).await;
+        }
+        // Deliveries that were on their way here: their session gives them back when the mailbox refuses them, and
+        // those already in it go back now.
+        self.caller.mailbox.close();
+        let mut events = Vec::new();
+        self.caller.mailbox.try_recv_many(&mut events, usize::MAX);
+        for event in events {
+            if let ConnectionEvent::Deliver { host, queue, deliveries, .. } = event {
+                let positions = deliveries.iter().map(|delivery| delivery.position).collect();
+                let input = SessionInput::GiveBack { queue, positions, failed: false, delivered: false };
+                let _stopping = self.caller.broker.session(host).inputs().send(input).await;
+            }
+        }
+        debug!(connection = %self.name, "closed");
+    }
+}
+
+/// What passed on the socket since the last look.
+struct Beats {
+    read: bool,
+    wrote: bool,
+    heard: Instant,
+    spoken: Instant,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        Self { read: false, wrote: false, heard: Instant::now(), spoken: Instant::now() }
+    }
+}
+
+async fn wait(pending: &mut Option<Pending>) -> Done {
+    match pending {
+        Some(pending) => pending.done.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the first of the outbox has room, and sends it and those behind it that have room too. Cancel safe.
+async fn room(outbox: &mut VecDeque<(SessionHandle, SessionInput)>) {
+    let Some((session, _)) = outbox.front() else { return };
+    let session = session.clone();
+    if let Ok(permit) = session.inputs().reserve().await {
+        if let Some((_, input)) = outbox.pop_front() {
+            permit.send(input);
+        }
+    } else {
+        outbox.pop_front();
+    }
+    while let Some((session, input)) = outbox.pop_front() {
+        match session.inputs().try_send(input) {
+            Ok(()) | Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => {}
+            Err(tokio::sync::mpsc::error::TrySendError::Full(input)) => {
+                outbox.push_front((session, input));
+                break;
+            }
+        }
+    }
+}
+
+/// Deliveries grouped by queue, in their order within each.
+fn by_queue(deliveries: &[DeliveryRef]) -> Vec<(QueueHost, QueueId, Vec<Position>)> {
+    let mut groups: Vec<(QueueHost, QueueId, Vec<Position>)> = Vec::new();
+    for delivery in deliveries {
+        match groups.iter_mut().rev().find(|(_, queue, _)| *queue == delivery.queue) {
+            Some((_, _, positions)) => positions.push(delivery.position),
+            None => groups.push((delivery.host, delivery.queue, vec![delivery.position])),
+        }
+    }
+    groups
+}

@@ -1,0 +1,76 @@
+//! Who this node is: a number drawn at its first start and kept in its data directory, never derived from a host name.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use warren_types::NodeId;
+
+use crate::broker::random;
+
+/// The file, in the data directory.
+const FILE: &str = "node-id";
+
+/// Why a node cannot tell who it is.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {directory}: {error}")]
+    Directory {
+        /// The directory.
+        directory: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is there but is not a node id.
+    #[error("{file} does not hold a node id")]
+    Damaged {
+        /// The file.
+        file: String,
+    },
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Reads the node's id, or draws it at the first start. The second value says whether this is the first start.
+///
+/// # Errors
+/// [`IdentityError`].
+pub(crate) fn load_or_draw(directory: &Path) -> Result<(NodeId, bool), IdentityError> {
+    let failed = |error| IdentityError::Directory { directory: directory.display().to_string(), error };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let path = directory.join(FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match u64::from_str_radix(text.trim(), 16) {
+            Ok(id) if id != 0 => Ok((NodeId(id), false)),
+            Ok(_) | Err(_) => Err(IdentityError::Damaged { file: path.display().to_string() }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = u64::from_be_bytes(random().map_err(IdentityError::Random)?).max(1);
+            // Renamed into place once it is on disk: a crash leaves no half-written id.
+            let draft = directory.join("node-id.new");
+            let mut file = std::fs::File::create(&draft).map_err(failed)?;
+            writeln!(file, "{id:016x}").map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+            std::fs::rename(&draft, &path).map_err(failed)?;
+            std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+            Ok((NodeId(id), true))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_id_and_refuses_a_damaged_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (id, first) = load_or_draw(directory.path()).unwrap();
+        assert!(first);
+        assert_eq!(load_or_draw(directory.path()).unwrap(), (id, false));
+        std::fs::write(directory.path().join(FILE), "nonsense").unwrap();
+        assert!(matches!(load_or_draw(directory.path()), Err(IdentityError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,284 @@
+//! A whole node, readable top to bottom: what is opened, in what order, and how it stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+use warren_proto::catalogue::Command;
+use warren_raft::{DefaultUser, Leadership, RaftNode, RaftOptions};
+use warren_rpc::{Liveness, Peers};
+use warren_store::{Store, StoreOptions};
+use warren_types::{NodeId, QueueHost, QueueId, SessionId};
+
+use crate::admin::Admin;
+use crate::broker::{Broker, random};
+use crate::config::BrokerConfig;
+use crate::host::{self, HostContext, HostInput, Hosts};
+use crate::identity::{self, IdentityError};
+use crate::operator::Operator;
+use crate::remote::RemoteSessions;
+use crate::{clock, listener};
+
+/// Auto-delete queues that may wait to be deleted.
+const DELETIONS_MAX: usize = 4096;
+
+/// Why a node does not start. Each is a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Who this node is cannot be told.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store cannot be opened.
+    #[error("cannot open the store in {directory}: {error}")]
+    Store {
+        /// The directory.
+        directory: String,
+        /// Why.
+        error: warren_store::StoreError,
+    },
+    /// A listener's address cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Raft cannot be started.
+    #[error("cannot start replication: {0}")]
+    Raft(#[from] warren_raft::StartError),
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A running node.
+pub struct Node {
+    broker: Arc<Broker>,
+    store: Store,
+    admin: Arc<Operator>,
+    accepting: CancellationToken,
+    running: CancellationToken,
+    connections: TaskTracker,
+    amqp: Vec<SocketAddr>,
+}
+
+impl Node {
+    /// Starts a node: store, replication, hosts, then listeners. Clients are accepted at once; they are served when
+    /// the cluster has formed.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing is left running.
+    pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        let (node, first_start) = identity::load_or_draw(&config.data_dir)?;
+        let incarnation = clock::now().0;
+        info!(node = %format_args!("{:016x}", node.0), name = config.node_name, first_start, "starting");
+
+        // Addresses first: a node that cannot be reached must not touch its data.
+        let mut amqp = Vec::new();
+        for address in &config.amqp_listen {
+            let bound = listener::bind(*address);
+            amqp.push(bound.map_err(|error| StartError::Listen { address: *address, error })?);
+        }
+        let address = config.cluster_listen;
+        let cluster = listener::bind(address).map_err(|error| StartError::Listen { address, error })?;
+
+        let directory = config.data_dir.join("store");
+        let store = {
+            let directory = directory.clone();
+            tokio::task::spawn_blocking(move || Store::open(&directory, StoreOptions::default())).await
+        };
+        let store = match store {
+            Ok(Ok(store)) => store,
+            Ok(Err(error)) => {
+                return Err(StartError::Store { directory: directory.display().to_string(), error });
+            }
+            Err(_) => return Err(StartError::Random(getrandom::Error::UNSUPPORTED)),
+        };
+
+        let peers = Peers::new(node, incarnation, config.cluster_advertise.clone());
+        let options = RaftOptions {
+            node,
+            incarnation,
+            name: config.node_name.clone(),
+            advertise: config.cluster_advertise.clone(),
+            seeds: config.seeds.clone(),
+            expect: config.expect,
+            shards: config.shards,
+            replication: config.replication_factor,
+            default_user: DefaultUser {
+                name: config.default_user.clone(),
+                password: config.default_password.clone(),
+            },
+            ..RaftOptions::default()
+        };
+        let raft = RaftNode::start(options, store.clone(), peers.clone()).await?;
+        let session = SessionId(u64::from_be_bytes(random().map_err(StartError::Random)?).max(1));
+        let hosts = Arc::new(Hosts::default());
+        let accepting = CancellationToken::new();
+        let running = CancellationToken::new();
+        let cache_bytes = config.cache_bytes / u64::from(config.shards.max(1));
+        let broker = Broker::new(
+            config,
+            node,
+            incarnation,
+            session,
+            Arc::clone(&raft),
+            peers.clone(),
+            Arc::clone(&hosts),
+        );
+
+        let (deletions, to_delete) = mpsc::channel(DELETIONS_MAX);
+        let context = HostContext { hosts, catalogue: raft.catalogue().clone(), cache_bytes, deletions };
+        host::host_transient(&context, node);
+        let leaderships = raft.take_leadership_events();
+        tokio::spawn(follow_leaderships(Arc::clone(&broker), context, leaderships, running.clone()));
+        tokio::spawn(delete_queues(Arc::clone(&broker), to_delete, running.clone()));
+        tokio::spawn(pass_on_deletions(Arc::clone(&broker), running.clone()));
+        tokio::spawn(watch_peers(Arc::clone(&broker), running.clone()));
+        let sessions = Arc::new(RemoteSessions::new(&broker));
+        let served = warren_rpc::serve(cluster, peers, raft.member_service(), sessions, running.clone());
+        tokio::spawn(served);
+
+        let connections = TaskTracker::new();
+        let mut addresses = Vec::new();
+        for listener in amqp {
+            addresses.extend(listener.local_addr().ok());
+            let accept =
+                listener::accept(Arc::clone(&broker), listener, accepting.clone(), connections.clone());
+            tokio::spawn(accept);
+        }
+        let admin = Arc::new(Operator::new(Arc::clone(&broker)));
+        Ok(Self { broker, store, admin, accepting, running, connections, amqp: addresses })
+    }
+
+    /// The operators' surface.
+    #[must_use]
+    pub fn admin(&self) -> Arc<dyn Admin> {
+        Arc::clone(&self.admin) as Arc<dyn Admin>
+    }
+
+    /// Where clients connect, with the ports that were given out.
+    #[must_use]
+    pub fn amqp_addresses(&self) -> &[SocketAddr] {
+        &self.amqp
+    }
+
+    /// Becomes a sentence when the node cannot go on: the process must end.
+    #[must_use]
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.broker.raft().fatal()
+    }
+
+    /// Stops in the order of the spine: no new clients, leaderships handed over, clients told (320), groups
+    /// stopped, the store closed. Bounded by `shutdown_timeout_ms`.
+    pub async fn stop(self) {
+        let patience = Duration::from_millis(self.broker.config().shutdown_timeout_ms);
+        self.accepting.cancel();
+        self.admin.draining();
+        let stop = async {
+            self.broker.raft().transfer_all_leadership().await;
+            self.broker.close_connections("broker forced connection closure with reason 'shutdown'");
+            self.connections.close();
+            self.connections.wait().await;
+        };
+        if tokio::time::timeout(patience, stop).await.is_err() {
+            warn!(
+                connections = self.broker.connections().len(),
+                "clients took too long to go: stopping without them"
+            );
+        }
+        self.broker.raft().shutdown().await;
+        self.running.cancel();
+        let store = self.store;
+        if tokio::task::spawn_blocking(move || store.shutdown()).await.is_err() {
+            warn!("the store did not close in order; its log has everything");
+        }
+        info!("stopped");
+    }
+}
+
+/// Hosts what this node is elected for, and stops when it is no longer.
+async fn follow_leaderships(
+    broker: Arc<Broker>,
+    context: HostContext,
+    mut events: mpsc::Receiver<Leadership>,
+    running: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            () = running.cancelled() => break,
+            event = events.recv() => event,
+        };
+        match event {
+            Some(Leadership::Elected(leadership)) => {
+                let nodes: Vec<NodeId> = context.catalogue.read().nodes().map(|node| node.id).collect();
+                host::lead_shard(&context, leadership, &nodes);
+                // The machine must not wait for the claims of the dead.
+                let host = broker.hosts().all();
+                for node in broker.peers().dead() {
+                    for handle in &host {
+                        let _stopped = handle.inputs().send(HostInput::NodeDead(node)).await;
+                    }
+                }
+            }
+            Some(Leadership::Lost { shard, term }) => broker.hosts().remove(QueueHost::Shard(shard), term),
+            None => break,
+        }
+    }
+}
+
+/// Deletes auto-delete queues whose last consumer went.
+async fn delete_queues(broker: Arc<Broker>, mut queues: mpsc::Receiver<QueueId>, running: CancellationToken) {
+    loop {
+        let queue = tokio::select! {
+            () = running.cancelled() => break,
+            queue = queues.recv() => queue,
+        };
+        let Some(queue) = queue else { break };
+        if let Err(error) = broker.change(Command::DeleteQueue { queue }).await {
+            debug!(%queue, %error, "cannot delete an auto-delete queue now: its leader asks again");
+        }
+    }
+}
+
+/// Tells the hosts here which queues the catalogue has forgotten.
+async fn pass_on_deletions(broker: Arc<Broker>, running: CancellationToken) {
+    let mut deletions = broker.catalogue().take_deletions();
+    loop {
+        let deleted = tokio::select! {
+            () = running.cancelled() => break,
+            deleted = deletions.recv() => deleted,
+        };
+        let Some(deleted) = deleted else { break };
+        let deleted: Arc<[QueueId]> = Arc::from(deleted);
+        for handle in broker.hosts().all() {
+            let _stopped = handle.inputs().send(HostInput::QueuesDeleted(Arc::clone(&deleted))).await;
+        }
+    }
+}
+
+/// Tells the hosts here when a node's process is gone, so that they need not wait for what it held.
+async fn watch_peers(broker: Arc<Broker>, running: CancellationToken) {
+    let mut changes = broker.peers().liveness();
+    loop {
+        let change = tokio::select! {
+            () = running.cancelled() => break,
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok((node, Liveness::Dead)) => {
+                for handle in broker.hosts().all() {
+                    let _stopped = handle.inputs().send(HostInput::NodeDead(node)).await;
+                }
+            }
+            Ok((_, Liveness::Connected | Liveness::Suspect)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+        }
+    }
+}

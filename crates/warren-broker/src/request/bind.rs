@@ -1,0 +1,75 @@
+//! `queue.bind`, `queue.unbind`, `exchange.bind`, `exchange.unbind` (0-9-1 §1.7.2.3, §1.7.2.5; RabbitMQ's exchange-to-exchange
+//! bindings).
+
+use warren_amqp::{Binding, ExchangeBinding, Reply};
+use warren_catalogue::{Access, Resource, check_not_default_exchange};
+use warren_proto::catalogue::{BindingRecord, Command, Destination};
+use warren_types::{AmqpError, ReplyCode};
+
+use super::Caller;
+
+/// Make or remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Bind,
+    Unbind,
+}
+
+/// Binds or unbinds a queue.
+///
+/// # Errors
+/// 403, 404 (bind only), 405, 541.
+pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> Result<Reply, AmqpError> {
+    let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
+    check_not_default_exchange(&binding.exchange)?;
+    broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
+    broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;
+    if let Some(spec) = caller.local_queue(&binding.queue) {
+        caller.check_owner(&spec)?;
+    }
+    let record = BindingRecord {
+        vhost: vhost.to_string(),
+        source: binding.exchange,
+        destination: Destination::Queue(binding.queue),
+        routing_key: binding.routing_key,
+        arguments: binding.arguments,
+    };
+    apply(caller, record, change).await
+}
+
+/// Binds or unbinds an exchange.
+///
+/// # Errors
+/// 403, 404 (bind only), 541.
+pub(super) async fn exchange(
+    caller: &Caller,
+    binding: ExchangeBinding,
+    change: Change,
+) -> Result<Reply, AmqpError> {
+    let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
+    check_not_default_exchange(&binding.source)?;
+    check_not_default_exchange(&binding.destination)?;
+    broker.check_access(user, vhost, Access::Write, Resource::Exchange(&binding.destination))?;
+    broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.source))?;
+    let record = BindingRecord {
+        vhost: vhost.to_string(),
+        source: binding.source,
+        destination: Destination::Exchange(binding.destination),
+        routing_key: binding.routing_key,
+        arguments: binding.arguments,
+    };
+    apply(caller, record, change).await
+}
+
+async fn apply(caller: &Caller, record: BindingRecord, change: Change) -> Result<Reply, AmqpError> {
+    let command = match change {
+        Change::Bind => Command::Bind(record),
+        Change::Unbind => Command::Unbind(record),
+    };
+    match caller.broker.change(command).await {
+        Ok(_) => Ok(Reply::Done),
+        // RabbitMQ: there is no such binding afterwards, which is what was asked for.
+        Err(error) if change == Change::Unbind && error.code == ReplyCode::NotFound => Ok(Reply::Done),
+        Err(error) => Err(error),
+    }
+}

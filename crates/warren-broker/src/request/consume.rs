@@ -1,0 +1,93 @@
+//! `basic.consume` (0-9-1 §1.8.3.3).
+
+use tokio::sync::oneshot;
+use warren_amqp::{Consume, Reply};
+use warren_catalogue::{Access, Resource, no_queue};
+use warren_proto::session::{Subscribe, SubscribeOutcome};
+use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
+
+use super::{Caller, LEADER_DEADLINE, Performed, Remember, leader_silent};
+use crate::session::SessionInput;
+
+/// Starts a consumer.
+pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: SubscriptionId) -> Performed {
+    match subscribe(caller, consume, subscription).await {
+        Ok((reply, host)) => {
+            Performed { reply: Ok(reply), remember: Remember::Consumer { subscription, host } }
+        }
+        Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },
+    }
+}
+
+async fn subscribe(
+    caller: &Caller,
+    consume: Consume,
+    subscription: SubscriptionId,
+) -> Result<(Reply, warren_types::QueueHost), AmqpError> {
+    let name = &consume.queue;
+    caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
+    let spec = caller.queue(name).await?;
+    let priority = priority(&consume, &spec)?;
+    let (outcome, told) = oneshot::channel();
+    let input = SessionInput::Subscribe {
+        subscribe: Subscribe {
+            subscription,
+            queue: spec.id,
+            prefetch: consume.prefetch.into(),
+            exclusive: consume.exclusive,
+            priority,
+            ack_mode: consume.ack_mode,
+        },
+        mailbox: caller.mailbox.clone(),
+        outcome,
+    };
+    let session = caller.broker.session(spec.host);
+    let sent = async {
+        session.inputs().send(input).await.ok()?;
+        told.await.ok()
+    };
+    let told = tokio::time::timeout(LEADER_DEADLINE, sent).await;
+    match told {
+        Ok(Some(SubscribeOutcome::Subscribed)) => {
+            let tag = if consume.tag.is_empty() { caller.broker.consumer_tag() } else { consume.tag };
+            Ok((Reply::Consumed { tag, subscription }, spec.host))
+        }
+        Ok(Some(SubscribeOutcome::ExclusiveUse)) => Err(AmqpError::new(
+            ReplyCode::AccessRefused,
+            format!("queue '{}' in vhost '{}' in exclusive use", spec.name, spec.vhost),
+        )),
+        Ok(Some(SubscribeOutcome::NoQueue)) => Err(no_queue(&spec.vhost, &spec.name)),
+        Ok(None) | Err(_) => {
+            // It may yet be taken up by a leader: a consumer that nobody knows must not stay.
+            let _stopping = session.inputs().send(SessionInput::Unsubscribe(subscription)).await;
+            Err(leader_silent(&spec))
+        }
+    }
+}
+
+/// `x-priority`, any integer.
+fn priority(consume: &Consume, spec: &QueueSpec) -> Result<i32, AmqpError> {
+    let Some(value) = consume.arguments.inner().get("x-priority") else { return Ok(0) };
+    let number = match value {
+        AMQPValue::ShortShortInt(v) => i64::from(*v),
+        AMQPValue::ShortShortUInt(v) => i64::from(*v),
+        AMQPValue::ShortInt(v) => i64::from(*v),
+        AMQPValue::ShortUInt(v) => i64::from(*v),
+        AMQPValue::LongInt(v) => i64::from(*v),
+        AMQPValue::LongUInt(v) => i64::from(*v),
+        AMQPValue::LongLongInt(v) => *v,
+        other => {
+            return Err(AmqpError::new(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "invalid arg 'x-priority' for queue '{}' in vhost '{}': \"expected integer, got {}\"",
+                    spec.name,
+                    spec.vhost,
+                    warren_catalogue::type_name(other)
+                ),
+            ));
+        }
+    };
+    // Clients use small numbers; what does not fit is as high or as low as can be.
+    Ok(i32::try_from(number).unwrap_or(if number > 0 { i32::MAX } else { i32::MIN }))
+}

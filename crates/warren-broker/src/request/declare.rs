@@ -1,0 +1,93 @@
+//! `queue.declare` (0-9-1 §1.7.2.1). The local catalogue answers what is there and alike; anything else is decided by the
+//! metadata group, so that two nodes asked at once give the same answer.
+
+use std::sync::Arc;
+
+use warren_amqp::{QueueDeclare, Reply};
+use warren_catalogue::{
+    Access, DeclaredQueue, Resource, check_queue_equivalence, check_queue_name, validate_queue_arguments,
+};
+use warren_proto::catalogue::{Command, DeclareQueue};
+use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode};
+
+use super::{Caller, Performed, Remember, counts};
+
+/// Declares a queue, or finds it declared alike.
+pub(super) async fn declare(caller: &Caller, declare: QueueDeclare) -> Performed {
+    let exclusive = declare.exclusive && !declare.passive;
+    let reply = match declare.passive {
+        true => passive(caller, &declare).await,
+        false => active(caller, declare).await,
+    };
+    // Owned even when the answer is an error: the queue may have been made.
+    Performed { reply, remember: if exclusive { Remember::Owner } else { Remember::Nothing } }
+}
+
+async fn passive(caller: &Caller, declare: &QueueDeclare) -> Result<Reply, AmqpError> {
+    caller.broker.check_any_access(&caller.user, &caller.vhost, Resource::Queue(&declare.name))?;
+    let spec = caller.queue(&declare.name).await?;
+    declared(caller, &spec, declare.no_wait).await
+}
+
+async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpError> {
+    let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
+    let generated = declare.name.is_empty();
+    let name = if generated { broker.queue_name() } else { declare.name };
+    broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
+    let owner = declare.exclusive.then(|| caller.owner());
+    if let Some(spec) = caller.local_queue(&name) {
+        let wanted = DeclaredQueue {
+            durable: declare.durable,
+            exclusive: owner,
+            auto_delete: declare.auto_delete,
+            arguments: &declare.arguments,
+        };
+        if check_queue_equivalence(&spec, &wanted).is_ok() {
+            return declared(caller, &spec, declare.no_wait).await;
+        }
+    } else {
+        if !generated {
+            check_queue_name(&name)?;
+        }
+        validate_queue_arguments(vhost, &name, &declare.arguments)?;
+        if let Some(AMQPValue::LongString(exchange)) = declare.arguments.inner().get("x-dead-letter-exchange")
+        {
+            broker.check_access(user, vhost, Access::Read, Resource::Queue(&name))?;
+            broker.check_access(user, vhost, Access::Write, Resource::Exchange(&exchange.to_string()))?;
+        }
+    }
+    let applied = broker
+        .change(Command::DeclareQueue(DeclareQueue {
+            vhost: vhost.to_string(),
+            name: name.clone(),
+            durable: declare.durable,
+            exclusive: owner,
+            auto_delete: declare.auto_delete,
+            arguments: declare.arguments,
+            home: broker.node(),
+        }))
+        .await?;
+    if applied.created {
+        return Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 });
+    }
+    let spec = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());
+    match spec {
+        Some(spec) => declared(caller, &spec, declare.no_wait).await,
+        // Deleted again at this very moment, after it was declared.
+        None => Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 }),
+    }
+}
+
+async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Result<Reply, AmqpError> {
+    let (messages, consumers) = if no_wait {
+        (0, 0)
+    } else {
+        match counts(&caller.broker, spec).await {
+            Ok(counts) => counts,
+            // The queue exists; its leader has not heard of it yet, or it goes at this moment.
+            Err(error) if error.code == ReplyCode::NotFound => (0, 0),
+            Err(error) => return Err(error),
+        }
+    };
+    Ok(Reply::QueueDeclared { name: spec.name.to_string(), messages, consumers: consumers.into() })
+}

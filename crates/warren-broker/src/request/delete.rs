@@ -1,0 +1,57 @@
+//! `queue.delete` (0-9-1 §1.7.2.9): the leader says whether it may go, the catalogue forgets it.
+
+use std::sync::Arc;
+
+use warren_catalogue::{Access, Resource};
+use warren_proto::catalogue::Command;
+use warren_proto::session::{Answer, Ask, DeleteOutcome};
+use warren_types::{AmqpError, QueueSpec, ReplyCode};
+
+use super::{Caller, ask, unexpected};
+use crate::broker::Broker;
+
+/// Deletes a queue and says how many ready messages it held; 0 when there is none of that name.
+///
+/// # Errors
+/// 403, 405; 406 in use or not empty; 541.
+pub(super) async fn delete(
+    caller: &Caller,
+    name: &str,
+    if_unused: bool,
+    if_empty: bool,
+) -> Result<u64, AmqpError> {
+    caller.broker.check_access(&caller.user, &caller.vhost, Access::Configure, Resource::Queue(name))?;
+    let spec = match caller.queue(name).await {
+        Ok(spec) => spec,
+        Err(error) if error.code == ReplyCode::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    delete_queue(&caller.broker, &spec, if_unused, if_empty).await
+}
+
+/// The deletion itself, for clients and operators alike.
+pub(crate) async fn delete_queue(
+    broker: &Broker,
+    spec: &Arc<QueueSpec>,
+    if_unused: bool,
+    if_empty: bool,
+) -> Result<u64, AmqpError> {
+    let messages = match ask(broker, spec, Ask::CheckDelete { queue: spec.id, if_unused, if_empty }).await {
+        Ok(Answer::CheckDelete(DeleteOutcome::May { messages })) => messages,
+        Ok(Answer::CheckDelete(DeleteOutcome::InUse)) => return Err(refused(spec, "in use")),
+        Ok(Answer::CheckDelete(DeleteOutcome::NotEmpty)) => return Err(refused(spec, "not empty")),
+        Ok(other) => return Err(unexpected(&other)),
+        // Somebody else was faster.
+        Err(error) if error.code == ReplyCode::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    broker.change(Command::DeleteQueue { queue: spec.id }).await?;
+    Ok(messages)
+}
+
+fn refused(spec: &QueueSpec, why: &str) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::PreconditionFailed,
+        format!("queue '{}' in vhost '{}' {why}", spec.name, spec.vhost),
+    )
+}

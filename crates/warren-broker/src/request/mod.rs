@@ -1,0 +1,200 @@
+//! Spine 5: what a channel asks of the broker, one file a request. Everything here waits for the catalogue or for a
+//! queue's leader; the connection's task goes on writing meanwhile.
+
+mod bind;
+mod consume;
+mod declare;
+pub(crate) mod delete;
+mod exchange;
+mod get;
+pub(crate) mod publish;
+mod purge;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use warren_amqp::{Reply, Request};
+use warren_catalogue::no_queue;
+use warren_raft::ProposeError;
+use warren_types::{
+    AmqpError, ConnectionId, ExclusiveOwner, QueueHost, QueueId, QueueSpec, ReplyCode, SubscriptionId,
+};
+
+use crate::broker::Broker;
+use crate::mailbox::Mailbox;
+use crate::registry::ConnectionEvent;
+
+/// How long a change of the catalogue may take before the client is told that it failed.
+pub(crate) const CATALOGUE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a queue's leader may take to answer: longer than any failover.
+pub(crate) const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Who asks.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) user: Arc<str>,
+    pub(crate) vhost: Arc<str>,
+    pub(crate) mailbox: Arc<Mailbox<ConnectionEvent>>,
+}
+
+/// What the connection must remember of a request that was carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Remember {
+    Nothing,
+    /// It owns an exclusive queue: to be released at its end.
+    Owner,
+    /// A consumer, and where it is.
+    Consumer {
+        subscription: SubscriptionId,
+        host: QueueHost,
+    },
+    /// It is gone.
+    NoConsumer {
+        subscription: SubscriptionId,
+    },
+}
+
+/// The outcome of a request.
+pub(crate) struct Performed {
+    pub(crate) reply: Result<Reply, AmqpError>,
+    pub(crate) remember: Remember,
+}
+
+impl From<Result<Reply, AmqpError>> for Performed {
+    fn from(reply: Result<Reply, AmqpError>) -> Self {
+        Self { reply, remember: Remember::Nothing }
+    }
+}
+
+/// Carries out a request of a channel. `subscription` is the number a new consumer will have.
+pub(crate) async fn perform(caller: Caller, request: Request, subscription: SubscriptionId) -> Performed {
+    match request {
+        Request::ExchangeDeclare(declare) => exchange::declare(&caller, declare).await.into(),
+        Request::ExchangeDelete(delete) => exchange::delete(&caller, delete).await.into(),
+        Request::ExchangeBind(bind) => bind::exchange(&caller, bind, bind::Change::Bind).await.into(),
+        Request::ExchangeUnbind(bind) => bind::exchange(&caller, bind, bind::Change::Unbind).await.into(),
+        Request::QueueDeclare(declare) => declare::declare(&caller, declare).await,
+        Request::QueueBind(bind) => bind::queue(&caller, bind, bind::Change::Bind).await.into(),
+        Request::QueueUnbind(bind) => bind::queue(&caller, bind, bind::Change::Unbind).await.into(),
+        Request::QueuePurge(purge) => purge::purge(&caller, &purge.queue).await.into(),
+        Request::QueueDelete(delete) => {
+            delete::delete(&caller, &delete.queue, delete.if_unused, delete.if_empty)
+                .await
+                .map(Reply::Deleted)
+                .into()
+        }
+        Request::Consume(consume) => consume::consume(&caller, consume, subscription).await,
+        Request::Cancel(cancel) => Performed {
+            reply: Ok(Reply::Done),
+            remember: Remember::NoConsumer { subscription: cancel.subscription },
+        },
+        Request::Get(get) => get::get(&caller, get).await.into(),
+        Request::UpdateSecret(_) => Ok(Reply::Done).into(),
+        // The connection deals with these itself: they concern what it holds.
+        Request::Recover(_) | Request::TxCommit(_) => {
+            Err(AmqpError::new(ReplyCode::InternalError, "request reached the wrong place")).into()
+        }
+    }
+}
+
+impl Caller {
+    /// This connection as the owner of exclusive queues.
+    pub(crate) fn owner(&self) -> ExclusiveOwner {
+        ExclusiveOwner {
+            node: self.broker.node(),
+            incarnation: self.broker.incarnation(),
+            connection: self.connection,
+        }
+    }
+
+    /// The queue of that name. A miss is confirmed by the cluster before it becomes the client's 404.
+    ///
+    /// # Errors
+    /// 404 without such a queue, 405 when it is exclusive to another connection.
+    pub(crate) async fn queue(&self, name: &str) -> Result<Arc<QueueSpec>, AmqpError> {
+        let spec = match self.local_queue(name) {
+            Some(spec) => spec,
+            None => {
+                self.broker.linearize().await?;
+                self.local_queue(name).ok_or_else(|| no_queue(&self.vhost, name))?
+            }
+        };
+        self.check_owner(&spec)?;
+        Ok(spec)
+    }
+
+    pub(crate) fn local_queue(&self, name: &str) -> Option<Arc<QueueSpec>> {
+        self.broker.catalogue().read().queue(&self.vhost, name).cloned()
+    }
+
+    /// # Errors
+    /// 405 when the queue is exclusive to another connection.
+    pub(crate) fn check_owner(&self, spec: &QueueSpec) -> Result<(), AmqpError> {
+        match spec.exclusive {
+            Some(owner) if owner != self.owner() => Err(locked(&spec.name, &self.vhost)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// 405 for a queue.
+fn locked(name: &str, vhost: &str) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::ResourceLocked,
+        format!(
+            "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally \
+             declared on another connection or the exclusive property value does not match that of the original \
+             declaration."
+        ),
+    )
+}
+
+/// 541 when the metadata group could not do it in time.
+pub(crate) fn catalogue_failed(error: &ProposeError) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::InternalError,
+        format!("the cluster's catalogue cannot be changed now: {error}"),
+    )
+}
+
+/// 541 when a queue's leader did not answer in time.
+pub(crate) fn leader_silent(spec: &QueueSpec) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::InternalError,
+        format!("the leader of queue '{}' in vhost '{}' did not answer in time", spec.name, spec.vhost),
+    )
+}
+
+/// Asks a queue's leader and waits, within [`LEADER_DEADLINE`].
+///
+/// # Errors
+/// 541 when no answer comes in time; 404 when the queue is gone.
+pub(crate) async fn ask(
+    broker: &Broker,
+    spec: &QueueSpec,
+    ask: warren_proto::session::Ask,
+) -> Result<warren_proto::session::Answer, AmqpError> {
+    let session = broker.session(spec.host);
+    let asked = tokio::time::timeout(LEADER_DEADLINE, session.ask(ask)).await;
+    match asked {
+        Ok(Some(warren_proto::session::Answer::NoQueue)) => Err(no_queue(&spec.vhost, &spec.name)),
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) | Err(_) => Err(leader_silent(spec)),
+    }
+}
+
+/// The counts of a queue: ready messages and consumers.
+pub(crate) async fn counts(broker: &Broker, spec: &QueueSpec) -> Result<(u64, u32), AmqpError> {
+    let queue: QueueId = spec.id;
+    match ask(broker, spec, warren_proto::session::Ask::Info { queue }).await? {
+        warren_proto::session::Answer::Info(counts) => Ok((counts.ready, counts.consumers)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// 541 for an answer to another question.
+pub(crate) fn unexpected(answer: &warren_proto::session::Answer) -> AmqpError {
+    AmqpError::new(ReplyCode::InternalError, format!("unexpected answer from a queue's leader: {answer:?}"))
+}

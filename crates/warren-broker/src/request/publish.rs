@@ -1,0 +1,131 @@
+//! Spine 5 to 7: the publishes of one read become batches, one a host. Knows no socket.
+//!
+//! Before: `connection`. After: `router`, then the hosts' sessions.
+
+use std::sync::Arc;
+
+use warren_amqp::Publish;
+use warren_types::{AmqpError, ChannelNumber, Message, PublishToken, QueueHost, ReplyCode, SessionPublish};
+
+use super::Caller;
+use crate::confirm::Confirms;
+use crate::router::{Route, Router};
+
+/// Publishes gathered before they are sent on, whatever else is in the read.
+const BATCH_MAX: usize = 512;
+/// Their bytes.
+const BATCH_MAX_BYTES: usize = 256 * 1024;
+
+/// What one host gets.
+pub(crate) type HostBatch = (QueueHost, Vec<(PublishToken, SessionPublish)>);
+
+/// What becomes of a batch besides what is sent on.
+pub(crate) enum Verdict {
+    /// No queue took it: it is done. Mandatory ones go back to their publisher first.
+    Unroutable(Publish),
+    /// It closes its channel.
+    Refused { channel: ChannelNumber, opening: u32, error: AmqpError },
+}
+
+/// Gathers and routes one connection's publishes.
+pub(crate) struct Publisher {
+    router: Router,
+    batch: Vec<Publish>,
+    bytes: usize,
+}
+
+/// Why routing stopped before the end of the batch.
+pub(crate) enum Routed {
+    /// It did not.
+    All,
+    /// The next publish finds no exchange or no queue here; the cluster may know better. Route again after a
+    /// linearizable read, with `certain`.
+    AskCluster,
+}
+
+impl Publisher {
+    pub(crate) fn new(vhost: Arc<str>, user: Arc<str>) -> Self {
+        Self { router: Router::new(vhost, user), batch: Vec::new(), bytes: 0 }
+    }
+
+    /// Takes a publish; true when it is time to route.
+    pub(crate) fn push(&mut self, publish: Publish) -> bool {
+        self.bytes += publish.message.size();
+        self.batch.push(publish);
+        self.batch.len() >= BATCH_MAX || self.bytes >= BATCH_MAX_BYTES
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Routes one message on the spot, for a transaction.
+    ///
+    /// # Errors
+    /// As [`Router::resolve`].
+    pub(crate) fn route_one(&mut self, caller: &Caller, message: &Message) -> Result<Arc<Route>, AmqpError> {
+        self.router.refresh(caller.broker.catalogue().current_revision());
+        match self.router.cached(message) {
+            Some(route) => Ok(route),
+            None => self.router.resolve(&caller.broker.catalogue().read(), message),
+        }
+    }
+
+    /// Routes what was gathered, in order. `certain`: the catalogue here was just made as new as the cluster's.
+    pub(crate) fn route(
+        &mut self,
+        caller: &Caller,
+        confirms: &mut Confirms,
+        certain: bool,
+        hosts: &mut Vec<HostBatch>,
+        verdicts: &mut Vec<Verdict>,
+    ) -> Routed {
+        self.router.refresh(caller.broker.catalogue().current_revision());
+        // A channel that one publish closes takes no later one of this read.
+        let mut closed: Vec<(ChannelNumber, u32)> = Vec::new();
+        let mut publishes = std::mem::take(&mut self.batch).into_iter();
+        self.bytes = 0;
+        while let Some(publish) = publishes.next() {
+            let Publish { channel, opening, number, .. } = publish;
+            if closed.contains(&(channel, opening)) {
+                continue;
+            }
+            let route = match self.router.cached(&publish.message) {
+                Some(route) => Ok(route),
+                None => self.router.resolve(&caller.broker.catalogue().read(), &publish.message),
+            };
+            let unknown = match &route {
+                Ok(route) => route.targets.is_empty(),
+                Err(error) => error.code == ReplyCode::NotFound,
+            };
+            if unknown && !certain && caller.broker.worth_asking() {
+                self.batch.push(publish);
+                self.batch.extend(publishes);
+                return Routed::AskCluster;
+            }
+            match route {
+                Ok(route) if route.targets.is_empty() => verdicts.push(Verdict::Unroutable(publish)),
+                Ok(route) => {
+                    let token = PublishToken { connection: caller.connection, channel, opening, number };
+                    confirms.expect(token, route.targets.len());
+                    distribute(&route, token, publish, hosts);
+                }
+                Err(error) => {
+                    closed.push((channel, opening));
+                    verdicts.push(Verdict::Refused { channel, opening, error });
+                }
+            }
+        }
+        Routed::All
+    }
+}
+
+fn distribute(route: &Route, token: PublishToken, publish: Publish, hosts: &mut Vec<HostBatch>) {
+    for (host, queues) in &route.targets {
+        let message = SessionPublish { queues: queues.clone(), message: publish.message.clone() };
+        match hosts.iter_mut().find(|(known, _)| known == host) {
+            Some((_, batch)) => batch.push((token, message)),
+            None => hosts.push((*host, vec![(token, message)])),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Spine 6: exchange and routing key become queues, by host. A cache in front of the catalogue's routing, dropped
+//! whenever the catalogue changes.
+//!
+//! Before: `request::publish`. After: `session`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_amqp::properties;
+use warren_catalogue::routing::{RouteInput, RouteSet};
+use warren_catalogue::{Access, Catalogue, Resource, no_exchange};
+use warren_types::{AmqpError, Message, QueueHost, QueueId, ReplyCode};
+
+/// Routes kept per connection. A publisher that uses more keys than this is routed afresh.
+const CACHE_MAX: usize = 4096;
+
+/// Where a message goes: queues grouped by their host. Empty when no queue takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) targets: Vec<(QueueHost, Vec<QueueId>)>,
+}
+
+/// One connection's routes, for its user and vhost.
+pub(crate) struct Router {
+    vhost: Arc<str>,
+    user: Arc<str>,
+    revision: u64,
+    last: Option<(Bytes, Bytes, Arc<Route>)>,
+    routes: HashMap<(Bytes, Bytes), Arc<Route>>,
+    allowed: HashMap<Bytes, ()>,
+}
+
+impl Router {
+    pub(crate) fn new(vhost: Arc<str>, user: Arc<str>) -> Self {
+        Self { vhost, user, revision: 0, last: None, routes: HashMap::new(), allowed: HashMap::new() }
+    }
+
+    /// Drops what was learnt from another revision of the catalogue.
+    pub(crate) fn refresh(&mut self, revision: u64) {
+        if self.revision != revision {
+            self.revision = revision;
+            self.last = None;
+            self.routes.clear();
+            self.allowed.clear();
+        }
+    }
+
+    /// The route, if it is known for this revision.
+    pub(crate) fn cached(&mut self, message: &Message) -> Option<Arc<Route>> {
+        let (exchange, key) = (message.exchange.bytes(), message.routing_key.bytes());
+        if let Some((last_exchange, last_key, route)) = &self.last
+            && last_exchange == exchange
+            && last_key == key
+        {
+            return Some(Arc::clone(route));
+        }
+        // The key is a pair of shared slices: the look-up allocates nothing.
+        let pair = (exchange.clone(), key.clone());
+        let route = Arc::clone(self.routes.get(&pair)?);
+        self.last = Some((pair.0, pair.1, Arc::clone(&route)));
+        Some(route)
+    }
+
+    /// Checks permission and asks the catalogue.
+    ///
+    /// # Errors
+    /// 403 without write permission or for an internal exchange, 404 for an unknown exchange.
+    pub(crate) fn resolve(
+        &mut self,
+        catalogue: &Catalogue,
+        message: &Message,
+    ) -> Result<Arc<Route>, AmqpError> {
+        let exchange = message.exchange.as_str();
+        if !self.allowed.contains_key(message.exchange.bytes()) {
+            catalogue.check_access(&self.user, &self.vhost, Access::Write, Resource::Exchange(exchange))?;
+            let record = catalogue
+                .exchange(&self.vhost, exchange)
+                .ok_or_else(|| no_exchange(&self.vhost, exchange))?;
+            if record.internal {
+                return Err(AmqpError::new(
+                    ReplyCode::AccessRefused,
+                    format!("cannot publish to internal exchange '{exchange}' in vhost '{}'", self.vhost),
+                ));
+            }
+            self.allowed.insert(copied(message.exchange.bytes()), ());
+        }
+        let mut set = RouteSet::default();
+        let keys = [message.routing_key.as_str()];
+        let input = RouteInput { routing_keys: &keys, headers: &|| properties::headers(&message.properties) };
+        catalogue.route(&self.vhost, exchange, input, &mut set)?;
+        let mut route = Route::default();
+        for (host, queue) in set.iter() {
+            match route.targets.iter_mut().find(|(known, _)| *known == host) {
+                Some((_, queues)) => queues.push(queue),
+                None => route.targets.push((host, vec![queue])),
+            }
+        }
+        let route = Arc::new(route);
+        if !set.depends_on_headers() {
+            if self.routes.len() >= CACHE_MAX {
+                self.routes.clear();
+            }
+            let pair = (copied(message.exchange.bytes()), copied(message.routing_key.bytes()));
+            self.last = Some((pair.0.clone(), pair.1.clone(), Arc::clone(&route)));
+            self.routes.insert(pair, Arc::clone(&route));
+        }
+        Ok(route)
+    }
+}
+
+// A cached key must not hold the read buffer that it came in.
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}

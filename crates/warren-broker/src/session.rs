@@ -1,0 +1,446 @@
+//! Spine 7 and 12: this node's end of the session with one host. One task a host: it keeps what is unconfirmed, finds
+//! the leader, attaches, and passes frames both ways; `warren-queue`'s `HomeSession` decides what they say.
+//!
+//! Before: `request::publish`. After: `host`, in process or through `warren-rpc`.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+use warren_proto::session::{Answer, Ask, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
+use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey};
+use warren_types::{
+    GroupId, NodeId, Position, PublishToken, QueueHost, QueueId, RequestId, SessionPublish, SubscriptionId,
+};
+
+use crate::broker::Broker;
+use crate::host::HostInput;
+use crate::mailbox::Mailbox;
+use crate::registry::ConnectionEvent;
+
+/// Inputs that may wait for a session; each is a batch of one connection's read.
+const INPUTS_MAX: usize = 128;
+/// Inputs taken before the outputs are looked after.
+const INPUTS_PER_TURN: usize = 64;
+/// Frames from a leader taken in one turn.
+const FRAMES_PER_TURN: usize = 128;
+/// Publishes that may be unconfirmed before publishers wait.
+const UNCONFIRMED_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Between attempts to reach a leader that is not there (yet).
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What connections ask of a session.
+pub(crate) enum SessionInput {
+    Publish(Vec<(PublishToken, SessionPublish)>),
+    Subscribe {
+        subscribe: Subscribe,
+        mailbox: Arc<Mailbox<ConnectionEvent>>,
+        outcome: oneshot::Sender<SubscribeOutcome>,
+    },
+    Unsubscribe(SubscriptionId),
+    Settle {
+        queue: QueueId,
+        positions: Vec<Position>,
+        rejected: bool,
+    },
+    GiveBack {
+        queue: QueueId,
+        positions: Vec<Position>,
+        failed: bool,
+        delivered: bool,
+    },
+    Credit {
+        subscription: SubscriptionId,
+        messages: u32,
+        bytes: u64,
+    },
+    Ask {
+        ask: Ask,
+        answer: oneshot::Sender<Answer>,
+    },
+}
+
+/// The way to a session's task.
+#[derive(Clone)]
+pub(crate) struct SessionHandle {
+    inputs: mpsc::Sender<SessionInput>,
+}
+
+impl SessionHandle {
+    /// A session that takes nothing: the node is stopping.
+    pub(crate) fn stopped() -> Self {
+        Self { inputs: mpsc::channel(1).0 }
+    }
+
+    pub(crate) fn inputs(&self) -> &mpsc::Sender<SessionInput> {
+        &self.inputs
+    }
+
+    /// Asks and waits. `None` when the node is stopping.
+    pub(crate) async fn ask(&self, ask: Ask) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        self.inputs.send(SessionInput::Ask { ask, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// Starts the session with a host.
+pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
+    let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+    let config = HomeConfig::new(broker.session_id(), broker.node(), broker.incarnation());
+    let task = SessionTask {
+        broker: Arc::clone(broker),
+        host,
+        home: HomeSession::new(config),
+        epoch: 0,
+        inputs: receiver,
+        outbox: VecDeque::new(),
+        mailboxes: HashMap::new(),
+        subscribing: HashMap::new(),
+        asked: HashMap::new(),
+        next_request: 0,
+        outputs: Vec::new(),
+    };
+    tokio::spawn(task.run());
+    SessionHandle { inputs }
+}
+
+/// The stream to a leader.
+struct Link {
+    node: NodeId,
+    to: ToLeader,
+    from: FromLeader,
+}
+
+enum ToLeader {
+    Local { inputs: mpsc::Sender<HostInput>, key: SessionKey },
+    Remote(mpsc::Sender<Bytes>),
+}
+
+enum FromLeader {
+    Local(Arc<Mailbox<LeaderFrame>>),
+    Remote(mpsc::Receiver<Bytes>),
+}
+
+/// The stream is of no more use.
+struct Ended;
+
+impl FromLeader {
+    /// Waits for frames. Cancel safe.
+    async fn receive(&mut self, into: &mut Vec<LeaderFrame>) -> Result<(), Ended> {
+        match self {
+            Self::Local(answers) => match answers.recv_many(into, FRAMES_PER_TURN).await {
+                0 => Err(Ended),
+                _ => Ok(()),
+            },
+            Self::Remote(answers) => {
+                let mut next = Some(answers.recv().await.ok_or(Ended)?);
+                while let Some(bytes) = next {
+                    let frame = LeaderFrame::decode(bytes).map_err(|refused| {
+                        warn!(%refused, "a leader's frame makes no sense: attaching afresh");
+                        Ended
+                    })?;
+                    into.push(frame);
+                    next = if into.len() < FRAMES_PER_TURN { answers.try_recv().ok() } else { None };
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ToLeader {
+    /// Sends the first frame of the outbox, and those behind it while there is room. Cancel safe.
+    async fn send(&self, outbox: &mut VecDeque<HomeFrame>) -> Result<(), Ended> {
+        match self {
+            Self::Local { inputs, key } => {
+                let mut permit = Some(inputs.reserve().await.map_err(|_| Ended)?);
+                while let Some(room) = permit
+                    && let Some(frame) = outbox.pop_front()
+                {
+                    room.send(HostInput::Frame(*key, frame));
+                    permit = inputs.try_reserve().ok();
+                }
+            }
+            Self::Remote(frames) => {
+                let mut permit = Some(frames.reserve().await.map_err(|_| Ended)?);
+                while let Some(room) = permit
+                    && let Some(frame) = outbox.pop_front()
+                {
+                    room.send(frame.encode());
+                    permit = frames.try_reserve().ok();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let (ToLeader::Local { inputs, key }, FromLeader::Local(answers)) = (&self.to, &self.from) {
+            answers.close();
+            tell_gone(inputs, *key);
+        }
+    }
+}
+
+/// Tells a host that a stream has ended, without waiting.
+pub(crate) fn tell_gone(inputs: &mpsc::Sender<HostInput>, key: SessionKey) {
+    if let Err(mpsc::error::TrySendError::Full(gone)) = inputs.try_send(HostInput::Gone(key)) {
+        let inputs = inputs.clone();
+        tokio::spawn(async move {
+            // A host that has stopped has forgotten the stream anyway.
+            let _stopped = inputs.send(gone).await;
+        });
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Option<Link>> + Send>>;
+
+enum Turn {
+    FromLeader(Result<(), Ended>),
+    Sent(Result<(), Ended>),
+    Inputs(usize),
+    Connected(Option<Link>),
+    Moved,
+}
+
+struct SessionTask {
+    broker: Arc<Broker>,
+    host: QueueHost,
+    home: HomeSession,
+    epoch: u64,
+    inputs: mpsc::Receiver<SessionInput>,
+    outbox: VecDeque<HomeFrame>,
+    mailboxes: HashMap<SubscriptionId, Arc<Mailbox<ConnectionEvent>>>,
+    subscribing: HashMap<SubscriptionId, oneshot::Sender<SubscribeOutcome>>,
+    asked: HashMap<RequestId, (Option<QueueId>, oneshot::Sender<Answer>)>,
+    next_request: u64,
+    outputs: Vec<HomeOutput>,
+}
+
+impl SessionTask {
+    async fn run(mut self) {
+        let mut link: Option<Link> = None;
+        let mut connecting: Option<Connecting> = None;
+        let mut frames = Vec::new();
+        let mut inputs = Vec::new();
+        let mut leaders = self.broker.leaders();
+        let mut hosts = self.broker.hosts().changes();
+        loop {
+            if link.is_none() && connecting.is_none() {
+                connecting = Some(self.connect());
+            }
+            let has_link = link.is_some();
+            let sends = has_link && !self.outbox.is_empty();
+            let takes = self.outbox.is_empty() && self.home.unconfirmed_bytes() < UNCONFIRMED_MAX_BYTES;
+            let outbox = &mut self.outbox;
+            let (from, to) =
+                link.as_mut().map_or((None, None), |link| (Some(&mut link.from), Some(&link.to)));
+            let turn = tokio::select! {
+                biased;
+                received = on(from, async |from| from.receive(&mut frames).await), if has_link => {
+                    Turn::FromLeader(received)
+                }
+                sent = on(to, async |to| to.send(outbox).await), if sends => Turn::Sent(sent),
+                count = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if takes => Turn::Inputs(count),
+                connected = on(connecting.as_mut(), async |connecting| connecting.await), if !has_link => {
+                    Turn::Connected(connected)
+                }
+                _ = leaders.changed() => Turn::Moved,
+                _ = hosts.changed() => Turn::Moved,
+            };
+            match turn {
+                Turn::FromLeader(received) => {
+                    for frame in frames.drain(..) {
+                        if frame == LeaderFrame::NotLeader {
+                            self.lose(&mut link);
+                            break;
+                        }
+                        self.home.on_frame(frame, &mut self.outputs);
+                    }
+                    if received.is_err() {
+                        self.lose(&mut link);
+                    }
+                }
+                Turn::Sent(Ok(())) => {}
+                Turn::Sent(Err(Ended)) => self.lose(&mut link),
+                Turn::Inputs(0) => break,
+                Turn::Inputs(_) => {
+                    for input in inputs.drain(..) {
+                        self.take(input);
+                    }
+                }
+                Turn::Connected(connected) => {
+                    connecting = None;
+                    if let Some(connected) = connected {
+                        self.epoch += 1;
+                        self.outbox.clear();
+                        self.home.connected(self.epoch, &mut self.outputs);
+                        link = Some(connected);
+                    }
+                }
+                Turn::Moved => {
+                    let leader = self.leader();
+                    if link.as_ref().is_some_and(|link| leader.is_some_and(|leader| leader != link.node)) {
+                        self.lose(&mut link);
+                    }
+                    if link.is_none() {
+                        connecting = None;
+                    }
+                }
+            }
+            self.home.flush(&mut self.outputs);
+            self.act();
+        }
+    }
+
+    /// The stream ended: everything that is not confirmed is kept and offered to the next leader.
+    fn lose(&mut self, link: &mut Option<Link>) {
+        if link.take().is_some() {
+            debug!(host = %self.host, "lost the leader");
+            self.home.disconnected();
+            self.outbox.clear();
+        }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        match self.host {
+            QueueHost::Shard(shard) => self.broker.leader_of(GroupId::from(shard)),
+            QueueHost::Node(node) => Some(node),
+        }
+    }
+
+    /// Looks for the leader; waits a little before it says that there is none.
+    fn connect(&self) -> Connecting {
+        let (broker, host, leader) = (Arc::clone(&self.broker), self.host, self.leader());
+        let pause = if self.epoch == 0 { Duration::from_millis(5) } else { RETRY };
+        Box::pin(async move {
+            let link = match leader {
+                Some(node) if node == broker.node() => connect_local(&broker, host).await,
+                Some(node) => match broker.peers().open_session(node, host).await {
+                    Ok((frames, answers)) => {
+                        Some(Link { node, to: ToLeader::Remote(frames), from: FromLeader::Remote(answers) })
+                    }
+                    Err(refused) => {
+                        debug!(%host, %node, %refused, "cannot reach the leader");
+                        None
+                    }
+                },
+                None => None,
+            };
+            if link.is_none() {
+                tokio::time::sleep(pause).await;
+            }
+            link
+        })
+    }
+
+    fn take(&mut self, input: SessionInput) {
+        match input {
+            SessionInput::Publish(publishes) => {
+                for (token, publish) in publishes {
+                    self.home.publish(token, publish, &mut self.outputs);
+                }
+            }
+            SessionInput::Subscribe { subscribe, mailbox, outcome } => {
+                self.mailboxes.insert(subscribe.subscription, mailbox);
+                self.subscribing.insert(subscribe.subscription, outcome);
+                self.home.subscribe(subscribe, &mut self.outputs);
+            }
+            SessionInput::Unsubscribe(subscription) => {
+                self.mailboxes.remove(&subscription);
+                self.subscribing.remove(&subscription);
+                self.home.unsubscribe(subscription, &mut self.outputs);
+            }
+            SessionInput::Settle { queue, positions, rejected } => {
+                self.home.settle(queue, &positions, rejected, &mut self.outputs);
+            }
+            SessionInput::GiveBack { queue, positions, failed, delivered } => {
+                self.home.give_back(queue, &positions, failed, delivered, &mut self.outputs);
+            }
+            SessionInput::Credit { subscription, messages, bytes } => {
+                self.home.credit(subscription, messages, bytes, &mut self.outputs);
+            }
+            SessionInput::Ask { ask, answer } => {
+                self.next_request += 1;
+                let request = RequestId(self.next_request);
+                let gets_from = if let Ask::Get { queue, .. } = &ask { Some(*queue) } else { None };
+                self.asked.insert(request, (gets_from, answer));
+                self.home.ask(request, ask, &mut self.outputs);
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        // What cannot be handed over goes back to its queue, which makes more outputs.
+        while !self.outputs.is_empty() {
+            let mut homeless: Vec<(QueueId, Vec<Position>)> = Vec::new();
+            for output in std::mem::take(&mut self.outputs) {
+                self.carry_out(output, &mut homeless);
+            }
+            for (queue, positions) in homeless {
+                self.home.give_back(queue, &positions, false, false, &mut self.outputs);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: HomeOutput, homeless: &mut Vec<(QueueId, Vec<Position>)>) {
+        match output {
+            HomeOutput::Send(frame) => self.outbox.push_back(frame),
+            HomeOutput::Confirmed(tokens) => self.broker.connections().settle_publishes(&tokens, false),
+            HomeOutput::Rejected(tokens) => self.broker.connections().settle_publishes(&tokens, true),
+            HomeOutput::Deliver { subscription, queue, deliveries } => {
+                let positions: Vec<Position> = deliveries.iter().map(|delivery| delivery.position).collect();
+                let event = ConnectionEvent::Deliver { subscription, host: self.host, queue, deliveries };
+                if !self.mailboxes.get(&subscription).is_some_and(|mailbox| mailbox.push(event)) {
+                    homeless.push((queue, positions));
+                }
+            }
+            HomeOutput::Subscribed { subscription, outcome } => {
+                if outcome != SubscribeOutcome::Subscribed {
+                    self.mailboxes.remove(&subscription);
+                }
+                if let Some(waiting) = self.subscribing.remove(&subscription) {
+                    // A connection that ended meanwhile unsubscribes.
+                    let _gone = waiting.send(outcome);
+                }
+            }
+            HomeOutput::Cancelled { subscription } => {
+                if let Some(mailbox) = self.mailboxes.remove(&subscription) {
+                    let _gone = mailbox.push(ConnectionEvent::Cancelled(subscription));
+                }
+            }
+            HomeOutput::Answer { request, answer } => {
+                let Some((gets_from, waiting)) = self.asked.remove(&request) else { return };
+                if let Err(Answer::Got { delivery: Some(delivery), .. }) = waiting.send(answer)
+                    && let Some(queue) = gets_from
+                {
+                    homeless.push((queue, vec![delivery.position]));
+                }
+            }
+        }
+    }
+}
+
+/// Waits on what is there; for ever if it is not.
+async fn on<T, R>(thing: Option<T>, wait: impl AsyncFnOnce(T) -> R) -> R {
+    match thing {
+        Some(thing) => wait(thing).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect_local(broker: &Arc<Broker>, host: QueueHost) -> Option<Link> {
+    let handle = broker.hosts().get(host)?;
+    let key = broker.hosts().next_key();
+    let answers = Arc::new(Mailbox::new());
+    let inputs = handle.inputs().clone();
+    inputs.send(HostInput::Open { key, answers: Arc::clone(&answers) }).await.ok()?;
+    Some(Link { node: broker.node(), to: ToLeader::Local { inputs, key }, from: FromLeader::Local(answers) })
+}
