@@ -1,6 +1,10 @@
 //! The frames between a home node and the leader that hosts a queue (spine 7 and 12 to 14). In process they pass as
 //! these values; between nodes as the bytes that `encode` gives.
 
+mod home;
+mod leader;
+mod wire;
+
 use warren_types::{
     AckMode, Message, NodeId, Position, PositionRange, QueueId, RequestId, SessionId, SessionPublish,
     SubscriptionId,
