@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use warren_proto::catalogue::Command;
 use warren_raft::{DefaultUser, Leadership, RaftNode, RaftOptions};
-use warren_rpc::{Liveness, Peers};
+use warren_rpc::{Hello, PeerState, PeerTable, Peers, Services};
 use warren_store::{Store, StoreOptions};
 use warren_types::{NodeId, QueueHost, QueueId, SessionId};
 
@@ -100,7 +101,16 @@ impl Node {
             Err(_) => return Err(StartError::Random(getrandom::Error::UNSUPPORTED)),
         };
 
-        let peers = Peers::new(node, incarnation, config.cluster_advertise.clone());
+        let peers = Peers::new(Hello {
+            node,
+            incarnation,
+            cluster: None,
+            address: config.cluster_advertise.clone(),
+            name: config.node_name.clone(),
+            // Replication knows better once it has looked at the store.
+            fresh: first_start,
+            sees: Vec::new(),
+        });
         let options = RaftOptions {
             node,
             incarnation,
@@ -140,9 +150,9 @@ impl Node {
         tokio::spawn(delete_queues(Arc::clone(&broker), to_delete, running.clone()));
         tokio::spawn(pass_on_deletions(Arc::clone(&broker), running.clone()));
         tokio::spawn(watch_peers(Arc::clone(&broker), running.clone()));
-        let sessions = Arc::new(RemoteSessions::new(&broker));
-        let served = warren_rpc::serve(cluster, peers, raft.member_service(), sessions, running.clone());
-        tokio::spawn(served);
+        let services =
+            Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
+        tokio::spawn(serve_nodes(cluster, peers, services, running.clone()));
 
         let connections = TaskTracker::new();
         let mut addresses = Vec::new();
@@ -219,11 +229,8 @@ async fn follow_leaderships(
                 let nodes: Vec<NodeId> = context.catalogue.read().nodes().map(|node| node.id).collect();
                 host::lead_shard(&context, leadership, &nodes);
                 // The machine must not wait for the claims of the dead.
-                let host = broker.hosts().all();
-                for node in broker.peers().dead() {
-                    for handle in &host {
-                        let _stopped = handle.inputs().send(HostInput::NodeDead(node)).await;
-                    }
+                for node in dead(&broker.peers().table()) {
+                    tell_dead(&broker, node).await;
                 }
             }
             Some(Leadership::Lost { shard, term }) => broker.hosts().remove(QueueHost::Shard(shard), term),
@@ -265,20 +272,35 @@ async fn pass_on_deletions(broker: Arc<Broker>, running: CancellationToken) {
 /// Tells the hosts here when a node's process is gone, so that they need not wait for what it held.
 async fn watch_peers(broker: Arc<Broker>, running: CancellationToken) {
     let mut changes = broker.peers().liveness();
+    let mut known: Vec<NodeId> = Vec::new();
     loop {
-        let change = tokio::select! {
+        tokio::select! {
             () = running.cancelled() => break,
-            change = changes.recv() => change,
-        };
-        match change {
-            Ok((node, Liveness::Dead)) => {
-                for handle in broker.hosts().all() {
-                    let _stopped = handle.inputs().send(HostInput::NodeDead(node)).await;
-                }
-            }
-            Ok((_, Liveness::Connected | Liveness::Suspect)) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+            changed = changes.changed() => if changed.is_err() { break },
         }
+        let now: Vec<NodeId> = dead(&changes.borrow_and_update()).collect();
+        for node in now.iter().filter(|node| !known.contains(node)) {
+            tell_dead(&broker, *node).await;
+        }
+        known = now;
+    }
+}
+
+fn dead(table: &PeerTable) -> impl Iterator<Item = NodeId> {
+    let dead: Vec<NodeId> =
+        table.iter().filter(|(_, peer)| peer.state == PeerState::Dead).map(|(node, _)| *node).collect();
+    dead.into_iter()
+}
+
+async fn tell_dead(broker: &Broker, node: NodeId) {
+    for handle in broker.hosts().all() {
+        // A host that has stopped meanwhile need not know.
+        let _stopped = handle.inputs().send(HostInput::NodeDead(node)).await;
+    }
+}
+
+async fn serve_nodes(listener: TcpListener, peers: Peers, services: Services, running: CancellationToken) {
+    if let Err(error) = warren_rpc::serve(listener, peers, services, running.cancelled()).await {
+        error!(%error, "the cluster listener failed: other nodes cannot reach this one");
     }
 }

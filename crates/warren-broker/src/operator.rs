@@ -77,7 +77,8 @@ impl Operator {
     }
 
     fn in_contact(&self, node: NodeId) -> bool {
-        node == self.broker.node() || self.broker.peers().is_connected(node)
+        node == self.broker.node()
+            || self.broker.peers().table().get(&node).is_some_and(warren_rpc::PeerStatus::is_connected)
     }
 
     fn find(&self, vhost: &str, name: &str) -> Result<Arc<QueueSpec>, AdminError> {

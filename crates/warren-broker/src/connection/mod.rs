@@ -5,6 +5,8 @@
 //! Before: `listener`. After: `request`, `session`; and back through the mailbox.
 
 mod commit;
+mod deliver;
+mod settle;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -479,172 +481,6 @@ impl Task {
         }
     }
 
-    /// Sends to a host's session, at once if there is room and nothing waits before it.
-    fn send(&mut self, host: QueueHost, input: SessionInput) {
-        let session = self.caller.broker.session(host);
-        if self.outbox.is_empty() {
-            match session.inputs().try_send(input) {
-                Ok(()) => return,
-                Err(tokio::sync::mpsc::error::TrySendError::Full(input)) => {
-                    self.outbox.push_back((session, input));
-                    return;
-                }
-                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => return,
-            }
-        }
-        self.outbox.push_back((session, input));
-    }
-
-    fn settle(&mut self, outcome: Settlement, deliveries: &[DeliveryRef]) {
-        match outcome {
-            Settlement::Ack | Settlement::Reject => {
-                for (host, queue, positions) in by_queue(deliveries) {
-                    let rejected = outcome == Settlement::Reject;
-                    self.send(host, SessionInput::Settle { queue, positions, rejected });
-                }
-            }
-            Settlement::Requeue { failed } => self.give_back(deliveries, failed, true),
-        }
-    }
-
-    fn give_back(&mut self, deliveries: &[DeliveryRef], failed: bool, delivered: bool) {
-        for (host, queue, positions) in by_queue(deliveries) {
-            self.send(host, SessionInput::GiveBack { queue, positions, failed, delivered });
-        }
-    }
-
-    fn channel_closed(
-        &mut self,
-        returned: &[DeliveryRef],
-        waiting: &[DeliveryRef],
-        subscriptions: &[SubscriptionId],
-    ) {
-        // Consumers first: what goes back must not come straight to them again.
-        for subscription in subscriptions {
-            if let Some(consumer) = self.consumers.remove(subscription) {
-                self.send(consumer.host, SessionInput::Unsubscribe(*subscription));
-            }
-        }
-        self.give_back(returned, true, true);
-        self.give_back(waiting, false, false);
-        self.note_state();
-    }
-
-    fn take_events(&mut self, events: &mut Vec<ConnectionEvent>) {
-        for event in events.drain(..) {
-            match event {
-                ConnectionEvent::Confirmed(tokens) => self.on_host_confirms(&tokens, false),
-                ConnectionEvent::Rejected(tokens) => self.on_host_confirms(&tokens, true),
-                ConnectionEvent::Deliver { subscription, host, queue, deliveries } => {
-                    let subscribing =
-                        matches!(&self.pending, Some(Pending { what: What::Request { .. }, .. }));
-                    if subscribing && !self.consumers.contains_key(&subscription) {
-                        self.early.push((subscription, host, queue, deliveries));
-                    } else {
-                        self.deliver(subscription, host, queue, deliveries);
-                    }
-                }
-                ConnectionEvent::Cancelled(subscription) => {
-                    if let Some(consumer) = self.consumers.remove(&subscription) {
-                        self.machine.cancel_consumer(consumer.channel, subscription, &mut self.out);
-                    }
-                }
-                ConnectionEvent::Close(error) => {
-                    self.machine.close_connection(error, &mut self.out);
-                    // What was outstanding is of no interest any more.
-                    self.pending = None;
-                    self.stashed = None;
-                    self.outbox.clear();
-                    self.discard();
-                }
-            }
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        subscription: SubscriptionId,
-        host: QueueHost,
-        queue: QueueId,
-        deliveries: Vec<Delivery>,
-    ) {
-        let consumer = self.consumers.get(&subscription).copied();
-        let mut homeless = Vec::new();
-        for delivery in deliveries {
-            let source =
-                DeliveryRef { host, queue, position: delivery.position, subscription: Some(subscription) };
-            let delivered = consumer.map(|consumer| {
-                self.machine.deliver(
-                    consumer.channel,
-                    subscription,
-                    source,
-                    delivery.redelivered,
-                    delivery.delivery_count,
-                    &delivery.message,
-                    &mut self.out,
-                )
-            });
-            match delivered {
-                Some(Delivered::Written | Delivered::Waiting) => {}
-                Some(Delivered::NoConsumer) | None => homeless.push(source),
-            }
-        }
-        self.give_back(&homeless, false, false);
-    }
-
-    /// What has been written to the client: the leaders may send more, and what needs no ack is settled.
-    fn report_handed_over(&mut self) {
-        let handed_over = self.machine.take_handed_over();
-        if handed_over.is_empty() {
-            return;
-        }
-        let mut credits: Vec<(SubscriptionId, QueueHost, u32, u64)> = Vec::new();
-        let mut settled = Vec::new();
-        for one in handed_over {
-            if one.ack_mode == AckMode::Automatic {
-                settled.push(one.source);
-            }
-            let Some(subscription) = one.source.subscription else { continue };
-            match credits.iter_mut().rev().find(|(known, ..)| *known == subscription) {
-                Some((_, _, messages, bytes)) => {
-                    *messages += 1;
-                    *bytes += one.bytes as u64;
-                }
-                None => credits.push((subscription, one.source.host, 1, one.bytes as u64)),
-            }
-        }
-        self.settle(Settlement::Ack, &settled);
-        for (subscription, host, messages, bytes) in credits {
-            self.send(host, SessionInput::Credit { subscription, messages, bytes });
-        }
-    }
-
-    fn on_host_confirms(&mut self, tokens: &[warren_types::PublishToken], rejected: bool) {
-        let mut confirmed: Vec<u64> = Vec::with_capacity(tokens.len());
-        for same in tokens.chunk_by(|a, b| (a.channel, a.opening) == (b.channel, b.opening)) {
-            let Some(first) = same.first() else { continue };
-            let mut refused = Vec::new();
-            confirmed.clear();
-            for token in same {
-                if token.number & COMMIT != 0 {
-                    self.on_commit_confirm(token.number, rejected);
-                    continue;
-                }
-                match self.confirms.on_host(*token, rejected) {
-                    confirm::Verdict::Wait => {}
-                    confirm::Verdict::Confirmed => confirmed.push(token.number),
-                    confirm::Verdict::Rejected => refused.push(token.number),
-                }
-            }
-            if !confirmed.is_empty() {
-                self.machine.confirm(first.channel, first.opening, &confirmed, &mut self.out);
-            }
-            if !refused.is_empty() {
-                self.machine.reject_publish(first.channel, first.opening, &refused, &mut self.out);
-            }
-        }
-    }
-
     fn make_room(&mut self) {
         let spare = self.input.capacity() - self.input.len();
         if spare < READ_MIN {
@@ -715,43 +551,6 @@ impl Task {
             debug!(connection = %self.name, "closed before it was opened");
         }
     }
-
-    /// The socket is gone, or the close is done: everything the connection held goes back.
-    async fn clean_up(&mut self) {
-        self.pending = None;
-        for action in self.machine.disconnected() {
-            if let Action::ChannelClosed { returned, waiting, subscriptions, .. } = action {
-                self.channel_closed(&returned, &waiting, &subscriptions);
-            }
-        }
-        let leftover: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
-        self.channel_closed(&[], &[], &leftover);
-        for (_, host, queue, deliveries) in std::mem::take(&mut self.early) {
-            let positions = deliveries.iter().map(|delivery| delivery.position).collect();
-            self.send(host, SessionInput::GiveBack { queue, positions, failed: false, delivered: false });
-        }
-        while let Some((session, input)) = self.outbox.pop_front() {
-            // A session that is gone has nothing to be told.
-            let _stopping = session.inputs().send(input).await;
-        }
-        if self.owns_queues {
-            self.owns_queues = false;
-            self.caller.broker.release_owner(self.caller.owner()).await;
-        }
-        // Deliveries that were on their way here: their session gives them back when the mailbox refuses them, and
-        // those already in it go back now.
-        self.caller.mailbox.close();
-        let mut events = Vec::new();
-        self.caller.mailbox.try_recv_many(&mut events, usize::MAX);
-        for event in events {
-            if let ConnectionEvent::Deliver { host, queue, deliveries, .. } = event {
-                let positions = deliveries.iter().map(|delivery| delivery.position).collect();
-                let input = SessionInput::GiveBack { queue, positions, failed: false, delivered: false };
-                let _stopping = self.caller.broker.session(host).inputs().send(input).await;
-            }
-        }
-        debug!(connection = %self.name, "closed");
-    }
 }
 
 /// What passed on the socket since the last look.
@@ -795,16 +594,4 @@ async fn room(outbox: &mut VecDeque<(SessionHandle, SessionInput)>) {
             }
         }
     }
-}
-
-/// Deliveries grouped by queue, in their order within each.
-fn by_queue(deliveries: &[DeliveryRef]) -> Vec<(QueueHost, QueueId, Vec<Position>)> {
-    let mut groups: Vec<(QueueHost, QueueId, Vec<Position>)> = Vec::new();
-    for delivery in deliveries {
-        match groups.iter_mut().rev().find(|(_, queue, _)| *queue == delivery.queue) {
-            Some((_, _, positions)) => positions.push(delivery.position),
-            None => groups.push((delivery.host, delivery.queue, vec![delivery.position])),
-        }
-    }
-    groups
 }
