@@ -1,1 +1,35 @@
 //! What exists and where it lives: the metadata machine, and routing, permissions and placement computed from it.
+//!
+//! A [`Catalogue`] is a deterministic state machine: every node applies the same [`Command`]s in the same order and
+//! comes to the same state. It reads no clock and draws no random numbers; what differs between nodes never enters.
+//! Reads are plain look-ups in memory.
+//!
+//! [`Command`]: warren_proto::catalogue::Command
+
+mod access;
+mod apply;
+mod arguments;
+mod equivalence;
+mod lookup;
+mod names;
+mod password;
+mod placement;
+mod reads;
+pub mod routing;
+mod snapshot;
+mod state;
+mod topology;
+
+pub use access::{Access, Resource};
+pub use arguments::{type_name, validate_queue_arguments};
+pub use equivalence::{
+    DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
+};
+pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
+pub use password::{AuthError, hash_password};
+pub use reads::{BindingView, DestinationView};
+pub use state::Catalogue;
+pub use warren_proto::catalogue::{
+    Applied, ClusterRecord, ExchangeKind, ExchangeRecord, NodeRecord, NodeState, PermissionRecord,
+    ShardRecord, UserRecord,
+};

@@ -1,0 +1,36 @@
+//! Virtual hosts.
+
+use std::sync::Arc;
+
+use warren_types::{AmqpError, QueueId};
+
+use super::Effect;
+use crate::names::check_name;
+use crate::state::Catalogue;
+use crate::topology::{Vhost, predeclared};
+
+impl Catalogue {
+    pub(super) fn create_vhost(&mut self, name: &str) -> Result<Effect, AmqpError> {
+        check_name("vhost name", name)?;
+        if self.vhosts.contains_key(name) {
+            return Ok(Effect::unchanged());
+        }
+        let mut vhost = Vhost::default();
+        predeclared().for_each(|exchange| vhost.insert_exchange(exchange));
+        self.vhosts.insert(Arc::from(name), vhost);
+        Ok(Effect::created().in_topology(name))
+    }
+
+    pub(super) fn delete_vhost(&mut self, name: &str) -> Effect {
+        let Some(vhost) = self.vhosts.remove(name) else { return Effect::unchanged() };
+        self.grants.retain(|_, by_vhost| {
+            by_vhost.remove(name);
+            !by_vhost.is_empty()
+        });
+        let deleted_queues: Vec<QueueId> = vhost.queue_ids.into_iter().collect();
+        for queue in &deleted_queues {
+            self.hosting.remove(*queue);
+        }
+        Effect { deleted_queues, ..Effect::changed() }
+    }
+}

@@ -1,0 +1,243 @@
+//! Reads: plain look-ups. What is listed comes in an order that is the same on every node.
+
+use std::sync::Arc;
+
+use warren_proto::catalogue::{
+    BindingRecord, ClusterRecord, Destination, ExchangeRecord, NodeState, PermissionRecord, ShardRecord,
+    UserRecord,
+};
+use warren_types::{FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
+
+use crate::state::Catalogue;
+use crate::topology::{BindingKey, Exchange, Incoming, Target, Vhost};
+
+/// A binding, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BindingView<'a> {
+    /// The exchange it leads from.
+    pub source: &'a str,
+    /// Where it leads.
+    pub destination: DestinationView<'a>,
+    /// The binding key.
+    pub routing_key: &'a str,
+    /// Its arguments.
+    pub arguments: &'a FieldTable,
+}
+
+/// Where a binding leads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DestinationView<'a> {
+    /// A queue.
+    Queue(&'a Arc<QueueSpec>),
+    /// An exchange.
+    Exchange(&'a str),
+}
+
+impl BindingView<'_> {
+    /// The binding as a command names it.
+    #[must_use]
+    pub fn to_record(&self, vhost: &str) -> BindingRecord {
+        BindingRecord {
+            vhost: vhost.to_owned(),
+            source: self.source.to_owned(),
+            destination: match self.destination {
+                DestinationView::Queue(queue) => Destination::Queue(queue.name.to_string()),
+                DestinationView::Exchange(name) => Destination::Exchange(name.to_owned()),
+            },
+            routing_key: self.routing_key.to_owned(),
+            arguments: self.arguments.clone(),
+        }
+    }
+}
+
+impl Catalogue {
+    /// Raised by one with every command that changed something.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The revision at the last change to the virtual host's exchanges, queues and bindings: routes found at the
+    /// same one are still right. 0 when there is no such virtual host; never the same for one deleted and made anew.
+    #[must_use]
+    pub fn topology_revision(&self, vhost: &str) -> u64 {
+        self.vhosts.get(vhost).map_or(0, |vhost| vhost.topology_revision)
+    }
+
+    /// The cluster, once formed.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterRecord> {
+        self.cluster.as_ref()
+    }
+
+    /// The nodes, by id.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeState> {
+        self.nodes.values()
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, node: NodeId) -> Option<&NodeState> {
+        self.nodes.get(&node)
+    }
+
+    /// The shards, by id.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = &ShardRecord> {
+        self.shards.values()
+    }
+
+    /// A shard.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<&ShardRecord> {
+        self.shards.get(&shard)
+    }
+
+    /// The virtual hosts' names, in order.
+    pub fn vhosts(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.vhosts.keys().map(|name| &**name)
+    }
+
+    /// Is there such a virtual host?
+    #[must_use]
+    pub fn has_vhost(&self, vhost: &str) -> bool {
+        self.vhosts.contains_key(vhost)
+    }
+
+    /// The users, by name.
+    pub fn users(&self) -> impl ExactSizeIterator<Item = &UserRecord> {
+        self.users.values()
+    }
+
+    /// A user.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&UserRecord> {
+        self.users.get(name)
+    }
+
+    /// All permissions, by user and virtual host.
+    pub fn permissions(&self) -> impl Iterator<Item = &PermissionRecord> {
+        self.grants.values().flat_map(|by_vhost| by_vhost.values().map(|grant| &grant.record))
+    }
+
+    /// A user's permissions, by virtual host.
+    pub fn permissions_of_user(&self, user: &str) -> impl Iterator<Item = &PermissionRecord> {
+        self.grants.get(user).into_iter().flat_map(|by_vhost| by_vhost.values().map(|grant| &grant.record))
+    }
+
+    /// A user's permissions in a virtual host.
+    #[must_use]
+    pub fn permissions_of(&self, user: &str, vhost: &str) -> Option<&PermissionRecord> {
+        self.grant(user, vhost).map(|grant| &grant.record)
+    }
+
+    /// An exchange; the empty name is the default exchange.
+    #[must_use]
+    pub fn exchange(&self, vhost: &str, name: &str) -> Option<&ExchangeRecord> {
+        Some(&self.vhosts.get(vhost)?.exchanges.get(name)?.record)
+    }
+
+    /// The exchanges of a virtual host, by name, the default exchange first.
+    pub fn exchanges(&self, vhost: &str) -> impl Iterator<Item = &ExchangeRecord> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.exchanges.values().map(|exchange| &exchange.record))
+    }
+
+    /// A queue.
+    #[must_use]
+    pub fn queue(&self, vhost: &str, name: &str) -> Option<&Arc<QueueSpec>> {
+        self.vhosts.get(vhost)?.queue(name)
+    }
+
+    /// A queue by its number.
+    #[must_use]
+    pub fn queue_by_id(&self, queue: QueueId) -> Option<&Arc<QueueSpec>> {
+        self.hosting.get(queue)
+    }
+
+    /// The queues of a virtual host, in the order they were declared.
+    pub fn queues(&self, vhost: &str) -> impl Iterator<Item = &Arc<QueueSpec>> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.queue_ids.iter().filter_map(|queue| self.hosting.get(*queue)))
+    }
+
+    /// The queues of a host, in the order they were declared.
+    pub fn queues_of_host(&self, host: QueueHost) -> impl Iterator<Item = &Arc<QueueSpec>> {
+        self.hosting.of_host(host)
+    }
+
+    /// How many queues there are.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.hosting.len()
+    }
+
+    /// How many queues a host has.
+    #[must_use]
+    pub fn queue_count_of_host(&self, host: QueueHost) -> usize {
+        self.hosting.count(host)
+    }
+
+    /// The bindings that lead to a queue, without the one by its name that the default exchange implies.
+    pub fn bindings_of_queue(&self, queue: QueueId) -> impl Iterator<Item = BindingView<'_>> {
+        let vhost = self.hosting.get(queue).and_then(|spec| self.vhosts.get(&spec.vhost));
+        let bound = vhost.and_then(|vhost| vhost.bound_queue(queue));
+        vhost.zip(bound).into_iter().flat_map(|(vhost, bound)| vhost.views_of(&bound.incoming))
+    }
+
+    /// The bindings that an exchange is the source of.
+    pub fn bindings_of_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingView<'_>> {
+        let vhost = self.vhosts.get(vhost);
+        let exchange = vhost.and_then(|vhost| vhost.exchanges.get(name));
+        vhost.zip(exchange).into_iter().flat_map(|(vhost, exchange)| vhost.views_from(exchange))
+    }
+
+    /// The bindings that lead to an exchange.
+    pub fn bindings_to_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingView<'_>> {
+        let vhost = self.vhosts.get(vhost);
+        let exchange = vhost.and_then(|vhost| vhost.exchanges.get(name));
+        vhost.zip(exchange).into_iter().flat_map(|(vhost, exchange)| vhost.views_of(&exchange.incoming))
+    }
+
+    /// All bindings of a virtual host, by source; those that the default exchange implies are not among them.
+    pub fn bindings(&self, vhost: &str) -> impl Iterator<Item = BindingView<'_>> {
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.exchanges.values().flat_map(|exchange| vhost.views_from(exchange)))
+    }
+}
+
+impl Vhost {
+    fn views_from<'a>(&'a self, exchange: &'a Exchange) -> impl Iterator<Item = BindingView<'a>> {
+        exchange
+            .outgoing
+            .iter()
+            .filter_map(|(key, arguments)| self.view(&exchange.record.name, key, arguments))
+    }
+
+    fn views_of<'a>(
+        &'a self,
+        incoming: impl IntoIterator<Item = &'a Incoming>,
+    ) -> impl Iterator<Item = BindingView<'a>> {
+        incoming.into_iter().filter_map(|(source, key)| {
+            self.view(source, key, self.exchanges.get(source)?.outgoing.get(key)?)
+        })
+    }
+
+    fn view<'a>(
+        &'a self,
+        source: &'a str,
+        key: &'a BindingKey,
+        arguments: &'a FieldTable,
+    ) -> Option<BindingView<'a>> {
+        let destination = match &key.target {
+            Target::Queue(queue) => DestinationView::Queue(&self.bound_queue(*queue)?.spec),
+            Target::Exchange(name) => DestinationView::Exchange(name),
+        };
+        Some(BindingView { source, destination, routing_key: &key.routing_key, arguments })
+    }
+}

@@ -1,0 +1,45 @@
+//! The catalogue's state. Commands change it in `apply`; everything else here and in `reads` only looks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use warren_proto::catalogue::{ClusterRecord, NodeState, ShardRecord, UserRecord};
+use warren_types::{NodeId, QueueId, ShardId};
+
+use crate::access::Grant;
+use crate::placement::Hosting;
+use crate::topology::Vhost;
+
+/// What exists and where it lives.
+///
+/// The same commands in the same order give the same state on every node. Readers share it under a lock of their
+/// own; every read is a look-up in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    /// Raised by one with every command that changed something.
+    pub(crate) revision: u64,
+    /// The last queue number given out: numbers are never reused.
+    pub(crate) last_queue: u64,
+    pub(crate) cluster: Option<ClusterRecord>,
+    pub(crate) nodes: BTreeMap<NodeId, NodeState>,
+    pub(crate) shards: BTreeMap<ShardId, ShardRecord>,
+    pub(crate) vhosts: BTreeMap<Arc<str>, Vhost>,
+    pub(crate) users: BTreeMap<String, UserRecord>,
+    /// By user, then by virtual host.
+    pub(crate) grants: BTreeMap<String, BTreeMap<String, Grant>>,
+    /// Every queue by number, host and owner.
+    pub(crate) hosting: Hosting,
+}
+
+impl Catalogue {
+    /// An empty catalogue: no cluster yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn next_queue(&mut self) -> QueueId {
+        self.last_queue = self.last_queue.saturating_add(1);
+        QueueId(self.last_queue)
+    }
+}
