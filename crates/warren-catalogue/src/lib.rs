@@ -27,9 +27,8 @@ pub use equivalence::{
 };
 pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
 pub use password::{AuthError, hash_password};
-pub use reads::{BindingView, DestinationView};
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
-    Applied, ClusterRecord, ExchangeKind, ExchangeRecord, NodeRecord, NodeState, PermissionRecord,
-    ShardRecord, UserRecord,
+    Applied, BindingRecord, ClusterRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, NodeState,
+    PermissionRecord, ShardRecord, UserRecord,
 };

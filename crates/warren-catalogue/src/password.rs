@@ -12,6 +12,9 @@ pub enum AuthError {
     /// No such user.
     #[error("user '{0}' does not exist")]
     UnknownUser(String),
+    /// An empty password, which is never right.
+    #[error("user '{0}' tried to log in with an empty password")]
+    EmptyPassword(String),
     /// The user may not log in by password.
     #[error("user '{0}' has no password")]
     NoPassword(String),
@@ -52,6 +55,9 @@ impl Catalogue {
             std::hint::black_box(digest([0; 4], password));
             return Err(AuthError::UnknownUser(user.to_owned()));
         };
+        if password.is_empty() {
+            return Err(AuthError::EmptyPassword(user.to_owned()));
+        }
         if record.password_hash.is_empty() {
             return Err(AuthError::NoPassword(user.to_owned()));
         }

@@ -1,5 +1,6 @@
 //! Reads: plain look-ups. What is listed comes in an order that is the same on every node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use warren_proto::catalogue::{
@@ -10,45 +11,6 @@ use warren_types::{FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
 
 use crate::state::Catalogue;
 use crate::topology::{BindingKey, Exchange, Incoming, Target, Vhost};
-
-/// A binding, borrowed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BindingView<'a> {
-    /// The exchange it leads from.
-    pub source: &'a str,
-    /// Where it leads.
-    pub destination: DestinationView<'a>,
-    /// The binding key.
-    pub routing_key: &'a str,
-    /// Its arguments.
-    pub arguments: &'a FieldTable,
-}
-
-/// Where a binding leads.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum DestinationView<'a> {
-    /// A queue.
-    Queue(&'a Arc<QueueSpec>),
-    /// An exchange.
-    Exchange(&'a str),
-}
-
-impl BindingView<'_> {
-    /// The binding as a command names it.
-    #[must_use]
-    pub fn to_record(&self, vhost: &str) -> BindingRecord {
-        BindingRecord {
-            vhost: vhost.to_owned(),
-            source: self.source.to_owned(),
-            destination: match self.destination {
-                DestinationView::Queue(queue) => Destination::Queue(queue.name.to_string()),
-                DestinationView::Exchange(name) => Destination::Exchange(name.to_owned()),
-            },
-            routing_key: self.routing_key.to_owned(),
-            arguments: self.arguments.clone(),
-        }
-    }
-}
 
 impl Catalogue {
     /// Raised by one with every command that changed something.
@@ -181,63 +143,82 @@ impl Catalogue {
         self.hosting.count(host)
     }
 
+    /// The number that the next queue will get.
+    #[must_use]
+    pub fn next_queue_id(&self) -> QueueId {
+        QueueId(self.last_queue.saturating_add(1))
+    }
+
     /// The bindings that lead to a queue, without the one by its name that the default exchange implies.
-    pub fn bindings_of_queue(&self, queue: QueueId) -> impl Iterator<Item = BindingView<'_>> {
-        let vhost = self.hosting.get(queue).and_then(|spec| self.vhosts.get(&spec.vhost));
-        let bound = vhost.and_then(|vhost| vhost.bound_queue(queue));
-        vhost.zip(bound).into_iter().flat_map(|(vhost, bound)| vhost.views_of(&bound.incoming))
+    pub fn bindings_of_queue(&self, queue: QueueId) -> impl Iterator<Item = BindingRecord> {
+        let vhost = self.hosting.get(queue).and_then(|spec| self.named_vhost(&spec.vhost));
+        vhost
+            .and_then(|(name, vhost)| Some((name, vhost, vhost.bound_queue(queue)?)))
+            .into_iter()
+            .flat_map(|(name, vhost, bound)| vhost.records_of(name, &bound.incoming))
     }
 
     /// The bindings that an exchange is the source of.
-    pub fn bindings_of_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingView<'_>> {
-        let vhost = self.vhosts.get(vhost);
-        let exchange = vhost.and_then(|vhost| vhost.exchanges.get(name));
-        vhost.zip(exchange).into_iter().flat_map(|(vhost, exchange)| vhost.views_from(exchange))
+    pub fn bindings_of_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingRecord> {
+        self.named_exchange(vhost, name)
+            .into_iter()
+            .flat_map(|(name, vhost, exchange)| vhost.records_from(name, exchange))
     }
 
     /// The bindings that lead to an exchange.
-    pub fn bindings_to_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingView<'_>> {
-        let vhost = self.vhosts.get(vhost);
-        let exchange = vhost.and_then(|vhost| vhost.exchanges.get(name));
-        vhost.zip(exchange).into_iter().flat_map(|(vhost, exchange)| vhost.views_of(&exchange.incoming))
+    pub fn bindings_to_exchange(&self, vhost: &str, name: &str) -> impl Iterator<Item = BindingRecord> {
+        self.named_exchange(vhost, name)
+            .into_iter()
+            .flat_map(|(name, vhost, exchange)| vhost.records_of(name, &exchange.incoming))
     }
 
     /// All bindings of a virtual host, by source; those that the default exchange implies are not among them.
-    pub fn bindings(&self, vhost: &str) -> impl Iterator<Item = BindingView<'_>> {
-        self.vhosts
-            .get(vhost)
-            .into_iter()
-            .flat_map(|vhost| vhost.exchanges.values().flat_map(|exchange| vhost.views_from(exchange)))
+    pub fn bindings(&self, vhost: &str) -> impl Iterator<Item = BindingRecord> {
+        self.named_vhost(vhost).into_iter().flat_map(|(name, vhost)| {
+            vhost.exchanges.values().flat_map(move |exchange| vhost.records_from(name, exchange))
+        })
+    }
+
+    fn named_vhost(&self, vhost: &str) -> Option<(&str, &Vhost)> {
+        self.vhosts.get_key_value(vhost).map(|(name, vhost)| (&**name, vhost))
+    }
+
+    fn named_exchange(&self, vhost: &str, name: &str) -> Option<(&str, &Vhost, &Exchange)> {
+        let (vhost_name, vhost) = self.named_vhost(vhost)?;
+        Some((vhost_name, vhost, vhost.exchanges.get(name)?))
     }
 }
 
 impl Vhost {
-    fn views_from<'a>(&'a self, exchange: &'a Exchange) -> impl Iterator<Item = BindingView<'a>> {
+    fn records_from(&self, name: &str, exchange: &Exchange) -> impl Iterator<Item = BindingRecord> {
         exchange
             .outgoing
             .iter()
-            .filter_map(|(key, arguments)| self.view(&exchange.record.name, key, arguments))
+            .filter_map(move |(key, arguments)| self.record(name, &exchange.record.name, key, arguments))
     }
 
-    fn views_of<'a>(
-        &'a self,
-        incoming: impl IntoIterator<Item = &'a Incoming>,
-    ) -> impl Iterator<Item = BindingView<'a>> {
-        incoming.into_iter().filter_map(|(source, key)| {
-            self.view(source, key, self.exchanges.get(source)?.outgoing.get(key)?)
+    fn records_of(&self, name: &str, incoming: &BTreeSet<Incoming>) -> impl Iterator<Item = BindingRecord> {
+        incoming.iter().filter_map(move |(source, key)| {
+            self.record(name, source, key, self.exchanges.get(source)?.outgoing.get(key)?)
         })
     }
 
-    fn view<'a>(
-        &'a self,
-        source: &'a str,
-        key: &'a BindingKey,
-        arguments: &'a FieldTable,
-    ) -> Option<BindingView<'a>> {
-        let destination = match &key.target {
-            Target::Queue(queue) => DestinationView::Queue(&self.bound_queue(*queue)?.spec),
-            Target::Exchange(name) => DestinationView::Exchange(name),
-        };
-        Some(BindingView { source, destination, routing_key: &key.routing_key, arguments })
+    fn record(
+        &self,
+        vhost: &str,
+        source: &str,
+        key: &BindingKey,
+        arguments: &FieldTable,
+    ) -> Option<BindingRecord> {
+        Some(BindingRecord {
+            vhost: vhost.to_owned(),
+            source: source.to_owned(),
+            destination: match &key.target {
+                Target::Queue(queue) => Destination::Queue(self.bound_queue(*queue)?.spec.name.to_string()),
+                Target::Exchange(name) => Destination::Exchange(name.to_string()),
+            },
+            routing_key: key.routing_key.to_string(),
+            arguments: arguments.clone(),
+        })
     }
 }

@@ -36,7 +36,7 @@ impl Catalogue {
             topology_revision: self.topology_revision(vhost),
             exchanges: self.exchanges(vhost).cloned().collect(),
             queues: self.queues(vhost).cloned().collect(),
-            bindings: self.bindings(vhost).map(|binding| binding.to_record("")).collect(),
+            bindings: self.bindings(vhost).collect(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Catalogue {
             revision: snapshot.revision,
             last_queue: snapshot.next_queue.saturating_sub(1),
             cluster: snapshot.cluster,
-            nodes: snapshot.nodes.into_iter().map(|node| (node.record.id, node)).collect(),
+            nodes: snapshot.nodes.into_iter().map(|node| (node.id, node)).collect(),
             users: snapshot.users.into_iter().map(|user| (user.name.clone(), user)).collect(),
             ..Self::default()
         };

@@ -76,10 +76,14 @@ impl Catalogue {
             self.nodes.insert(record.id, new_node(record));
             return Ok(Effect::created());
         };
-        if node.record == *record {
+        if node.record() == *record {
             return Ok(Effect::unchanged());
         }
-        node.record = record.clone();
+        *node = NodeState {
+            http_address: node.http_address.take(),
+            incarnation: node.incarnation,
+            ..new_node(record)
+        };
         Ok(Effect::changed())
     }
 
@@ -139,7 +143,10 @@ impl Catalogue {
         }
         let started = up.incarnation > node.incarnation;
         let wanted = NodeState {
-            record: NodeRecord { name: up.name.clone(), address: up.address.clone(), ..node.record.clone() },
+            id: up.node,
+            name: up.name.clone(),
+            address: up.address.clone(),
+            zone: node.zone.clone(),
             http_address: up.http_address.clone(),
             incarnation: up.incarnation,
         };
@@ -209,7 +216,14 @@ impl Catalogue {
 }
 
 fn new_node(record: &NodeRecord) -> NodeState {
-    NodeState { record: record.clone(), http_address: None, incarnation: 0 }
+    NodeState {
+        id: record.id,
+        name: record.name.clone(),
+        address: record.address.clone(),
+        zone: record.zone.clone(),
+        http_address: None,
+        incarnation: 0,
+    }
 }
 
 pub(super) fn not_a_member(node: NodeId) -> AmqpError {

@@ -28,12 +28,31 @@ pub struct ClusterRecord {
 /// A node as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeState {
-    /// What an operator knows of it.
-    pub record: NodeRecord,
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Host and port of its cluster port.
+    pub address: String,
+    /// The zone it stands in.
+    pub zone: Option<String>,
     /// Host and port of its HTTP API.
     pub http_address: Option<String>,
     /// Its last known start; 0 before the first.
     pub incarnation: u64,
+}
+
+impl NodeState {
+    /// What an operator knows of it.
+    #[must_use]
+    pub fn record(&self) -> NodeRecord {
+        NodeRecord {
+            id: self.id,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            zone: self.zone.clone(),
+        }
+    }
 }
 
 /// One virtual host.
@@ -90,7 +109,7 @@ impl Snapshot {
                 .nodes
                 .iter()
                 .map(|node| pb::NodeState {
-                    node: Some(wire::node_to_wire(&node.record)),
+                    node: Some(wire::node_to_wire(&node.record())),
                     http_address: node.http_address.clone(),
                     incarnation: node.incarnation,
                 })
@@ -130,8 +149,12 @@ impl Snapshot {
 }
 
 fn node_state_from_wire(state: pb::NodeState) -> Result<NodeState, DecodeError> {
+    let node = wire::node_from_wire(required(state.node, WHAT, "node")?);
     Ok(NodeState {
-        record: wire::node_from_wire(required(state.node, WHAT, "node")?),
+        id: node.id,
+        name: node.name,
+        address: node.address,
+        zone: node.zone,
         http_address: state.http_address,
         incarnation: state.incarnation,
     })
