@@ -1,6 +1,9 @@
 //! What a shard's log records (spine 9): the effects its leader decided, in a handful of operations that never
 //! change meaning. Before: `warren-queue`'s `shard`. After: `warren-store`'s `shard` applies it on every replica.
 
+mod decode;
+mod encode;
+
 use warren_types::{LogIndex, Message, Position, PositionRange, QueueId, SessionId, Term, UnixMillis};
 
 /// One Raft entry of a shard.

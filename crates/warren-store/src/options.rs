@@ -1,0 +1,36 @@
+//! Sizes and limits of the store; the defaults suit a node with a few GiB of memory.
+
+/// How the store uses memory and disk.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Bytes of recent log entries kept in memory, for all groups together: what followers and the apply path
+    /// read. Entries that are not yet on disk come on top. Default 8 MiB.
+    pub tail_bytes: usize,
+    /// Bytes that may wait for the log writer before `append` blocks. Default 64 MiB.
+    pub queue_bytes: usize,
+    /// The log's memtable. Larger than what gathers between two purges, so that purged entries die in memory and
+    /// are never written twice. Default 64 MiB.
+    pub log_memtable_bytes: usize,
+    /// The state's memtable. Default 32 MiB.
+    pub state_memtable_bytes: usize,
+    /// The write-ahead log's total size at which old memtables are flushed. Default 256 MiB.
+    pub wal_bytes: u64,
+    /// The block cache. Small: messages are read once, and the tail serves what is recent. Default 16 MiB.
+    pub cache_bytes: usize,
+    /// Files that RocksDB keeps open. Default 512.
+    pub open_files: i32,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            tail_bytes: 8 << 20,
+            queue_bytes: 64 << 20,
+            log_memtable_bytes: 64 << 20,
+            state_memtable_bytes: 32 << 20,
+            wal_bytes: 256 << 20,
+            cache_bytes: 16 << 20,
+            open_files: 512,
+        }
+    }
+}

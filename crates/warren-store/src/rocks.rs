@@ -1,0 +1,149 @@
+//! RocksDB as this node uses it: its options, and the few calls the rest of the crate makes.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::{StoreError, StoreOptions};
+
+const LOG: &str = "log";
+const STATE: &str = "state";
+
+/// The one database of a node.
+pub(crate) struct Rocks {
+    db: DB,
+}
+
+impl Rocks {
+    pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let cache =
+            Cache::new_lru_cache(options.cache_bytes).map_err(StoreError::disk("make its block cache"))?;
+        let families = [
+            ColumnFamilyDescriptor::new(LOG, log_options(options, &cache)),
+            ColumnFamilyDescriptor::new(STATE, state_options(options, &cache)),
+        ];
+        let db = DB::open_cf_descriptors(&database_options(options), dir, families)
+            .map_err(StoreError::disk("open its directory"))?;
+        let rocks = Self { db };
+        rocks.log()?;
+        rocks.state()?;
+        Ok(rocks)
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(crate) fn log(&self) -> Result<&ColumnFamily, StoreError> {
+        self.family(LOG)
+    }
+
+    pub(crate) fn state(&self) -> Result<&ColumnFamily, StoreError> {
+        self.family(STATE)
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, StoreError> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| StoreError::Disk { what: "find a column family", reason: name.to_owned() })
+    }
+
+    /// Writes `batch` and waits for its fsync: the only synced write there is.
+    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db.write_opt(batch, &options).map_err(StoreError::disk("write its log"))
+    }
+
+    /// Writes `batch` without the write-ahead log: it is durable only after [`Rocks::flush_state`].
+    pub(crate) fn write_state(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(StoreError::disk("write its state"))
+    }
+
+    pub(crate) fn flush_state(&self) -> Result<(), StoreError> {
+        self.db.flush_cf(self.state()?).map_err(StoreError::disk("flush its state"))
+    }
+
+    pub(crate) fn get_log(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.log()?, key).map_err(StoreError::disk("read its log"))
+    }
+
+    pub(crate) fn get_state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.state()?, key).map_err(StoreError::disk("read its state"))
+    }
+}
+
+/// Read options for a scan of `from..to`: an upper bound keeps an iterator from walking tombstones beyond it.
+pub(crate) fn scan(from: Vec<u8>, to: Vec<u8>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(from);
+    options.set_iterate_upper_bound(to);
+    options.fill_cache(false);
+    options
+}
+
+fn database_options(options: &StoreOptions) -> Options {
+    let mut db = Options::default();
+    db.create_if_missing(true);
+    db.create_missing_column_families(true);
+    // A torn record at the end of the log is a write that was never confirmed: dropped. Damage anywhere else is an
+    // error: the default (point in time) would silently forget everything after it, votes included. No mode that
+    // tells the two apart lets RocksDB 7.8 recycle log files, so they are not recycled.
+    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    db.set_paranoid_checks(true);
+    db.set_max_total_wal_size(options.wal_bytes);
+    db.set_max_open_files(options.open_files);
+    db.set_max_background_jobs(2);
+    // Data reaches the disk as it is written, not in a burst that an fsync of the log has to wait behind.
+    db.set_bytes_per_sync(1 << 20);
+    db.set_log_level(LogLevel::Warn);
+    db.set_max_log_file_size(1 << 20);
+    db.set_keep_log_file_num(2);
+    db.set_max_manifest_file_size(16 << 20);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    db
+}
+
+fn family_options(cache: &Cache, block_bytes: usize) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(block_bytes);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_format_version(5);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    // Bodies are mostly compressed or short-lived; the disk is not what is scarce.
+    family.set_compression_type(DBCompressionType::None);
+    family
+}
+
+fn log_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut family = family_options(cache, 32 << 10);
+    family.set_write_buffer_size(options.log_memtable_bytes);
+    family.set_max_write_buffer_number(4);
+    family.set_target_file_size_base(64 << 20);
+    family.set_max_bytes_for_level_base(256 << 20);
+    family
+}
+
+fn state_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut family = family_options(cache, 16 << 10);
+    family.set_write_buffer_size(options.state_memtable_bytes);
+    family.set_max_write_buffer_number(4);
+    family.set_target_file_size_base(32 << 20);
+    // Bodies go to blob files: a backlog is written once and compactions move only keys.
+    family.set_enable_blob_files(true);
+    family.set_min_blob_size(512);
+    family.set_blob_file_size(64 << 20);
+    family.set_blob_compression_type(DBCompressionType::None);
+    family.set_enable_blob_gc(true);
+    family.set_blob_gc_age_cutoff(1.0);
+    family.set_blob_gc_force_threshold(0.5);
+    family
+}
