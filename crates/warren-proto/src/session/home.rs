@@ -4,9 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use warren_types::{AckMode, NodeId, QueueId, RequestId, SessionId, SessionPublish, SubscriptionId};
 
-use super::wire::{
-    MAX_ITEMS, bounded, check_length, malformed, message_from, ranges_from, ranges_to, short,
-};
+use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, ranges_from, ranges_to, short};
 use super::{Ask, Attach, Held, HomeFrame, Subscribe};
 use crate::DecodeError;
 use crate::generated::session as wire;
@@ -49,10 +47,9 @@ impl HomeFrame {
                 messages: *messages,
                 bytes: *bytes,
             }),
-            Self::SetPrefetch { subscription, prefetch } => Frame::SetPrefetch(wire::SetPrefetch {
-                subscription: subscription.0,
-                prefetch: *prefetch,
-            }),
+            Self::SetPrefetch { subscription, prefetch } => {
+                Frame::SetPrefetch(wire::SetPrefetch { subscription: subscription.0, prefetch: *prefetch })
+            }
             Self::Request { request, ask } => {
                 Frame::Request(wire::Request { request: request.0, ask: Some(ask_to(ask)) })
             }
@@ -94,10 +91,9 @@ impl HomeFrame {
                 messages: credit.messages,
                 bytes: credit.bytes,
             },
-            Frame::SetPrefetch(set) => Self::SetPrefetch {
-                subscription: SubscriptionId(set.subscription),
-                prefetch: set.prefetch,
-            },
+            Frame::SetPrefetch(set) => {
+                Self::SetPrefetch { subscription: SubscriptionId(set.subscription), prefetch: set.prefetch }
+            }
             Frame::Request(request) => Self::Request {
                 request: RequestId(request.request),
                 ask: ask_from(request.ask.ok_or(DecodeError::Unknown { what: "session Request" })?),
@@ -215,10 +211,9 @@ fn ack_mode(automatic: bool) -> AckMode {
 
 fn ask_to(ask: &Ask) -> wire::request::Ask {
     match ask {
-        Ask::Get { queue, ack_mode } => wire::request::Ask::Get(wire::Get {
-            queue: queue.0,
-            automatic: *ack_mode == AckMode::Automatic,
-        }),
+        Ask::Get { queue, ack_mode } => {
+            wire::request::Ask::Get(wire::Get { queue: queue.0, automatic: *ack_mode == AckMode::Automatic })
+        }
         Ask::Info { queue } => wire::request::Ask::Info(wire::QueueInfo { queue: queue.0 }),
         Ask::Purge { queue } => wire::request::Ask::Purge(wire::PurgeQueue { queue: queue.0 }),
         Ask::CheckDelete { queue, if_unused, if_empty } => {

@@ -157,10 +157,9 @@ fn answer_to(answer: &Answer) -> wire::reply::Answer {
 
 fn answer_from(answer: wire::reply::Answer) -> Result<Answer, DecodeError> {
     Ok(match answer {
-        wire::reply::Answer::Get(get) => Answer::Got {
-            delivery: get.delivery.map(delivery_from).transpose()?,
-            remaining: get.remaining,
-        },
+        wire::reply::Answer::Get(get) => {
+            Answer::Got { delivery: get.delivery.map(delivery_from).transpose()?, remaining: get.remaining }
+        }
         wire::reply::Answer::Info(counts) => Answer::Info(counts_from(&counts)),
         wire::reply::Answer::Purged(count) => Answer::Purged(count),
         wire::reply::Answer::CheckDelete(reply) => Answer::CheckDelete(delete_outcome_from(reply)?),

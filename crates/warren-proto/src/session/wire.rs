@@ -29,11 +29,7 @@ pub(super) fn malformed(what: &'static str, error: &prost::DecodeError) -> Decod
     DecodeError::Malformed { what, reason: error.to_string() }
 }
 
-pub(super) fn short(
-    what: &'static str,
-    field: &'static str,
-    bytes: Bytes,
-) -> Result<ShortStr, DecodeError> {
+pub(super) fn short(what: &'static str, field: &'static str, bytes: Bytes) -> Result<ShortStr, DecodeError> {
     ShortStr::new(bytes).map_err(|_| DecodeError::Field { what, field })
 }
 

@@ -1,0 +1,50 @@
+//! Spine 13: a committed message comes into order. Before: `shard`, which has it from the log. After: `deliver`.
+
+use warren_types::{Message, Position};
+
+use super::{Cache, Queue, Ready, before, size_of};
+
+impl Queue {
+    /// Takes a message that the log has given this place. It is kept in memory if it follows what is in memory and
+    /// there is room; else it is only counted, and read back when its turn comes.
+    pub(crate) fn committed(&mut self, position: Position, message: Message, cache: &mut Cache) {
+        debug_assert!(position >= self.next, "positions ascend");
+        let follows = self.loaded_to >= self.tail();
+        self.next = position.next();
+        self.predicted = self.predicted.max(self.next);
+        self.live += 1;
+        let size = size_of(&message);
+        self.ready_bytes = self.ready_bytes.saturating_add(size);
+        if !follows {
+            return;
+        }
+        // A waiting consumer takes the first one at once, so that needs no room.
+        if cache.has_room(size) || (self.window.is_empty() && self.has_demand()) {
+            cache.add(size);
+            self.loaded_to = position;
+            self.window.push_back(Ready { position, redelivered: false, delivery_count: 0, message });
+        } else {
+            self.loaded_to = self.loaded_to.max(before(position));
+        }
+    }
+
+    /// How far the mark must be raised for deliveries not to wait, or `None` where it is high enough. `rides` is
+    /// true where a record goes out anyway: then it is raised also for consumers that have no room at this moment.
+    pub(crate) fn reserve_wanted(&mut self, ahead: u64, rides: bool) -> Option<Position> {
+        let room = self.consumers.room(1 << 16).saturating_add(self.gets.len() as u64);
+        if room == 0 && (!rides || self.consumers.is_empty()) {
+            return None;
+        }
+        let tail = before(self.predicted);
+        let served = match self.window.front() {
+            Some(first) => self.delivered_to.max(before(first.position)),
+            None => self.delivered_to.max(self.loaded_to.min(tail)),
+        };
+        let chunk = if self.consumers.is_empty() { 0 } else { ahead };
+        let needed = Position(served.0.saturating_add(room.max(1))).min(tail);
+        if needed <= self.mark_proposed {
+            return None;
+        }
+        Some(Position(served.0.saturating_add(room).saturating_add(chunk)).min(tail))
+    }
+}

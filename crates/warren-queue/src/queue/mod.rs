@@ -1,0 +1,167 @@
+//! One queue at its leader: what is ready, what is held, who consumes.
+//!
+//! Spine 13: committed messages come into order here (`enqueue`), and leave to consumers (`deliver`) until they are
+//! settled (`settle`). `recover` is its begin after another leader, `cache` what is read back. Knows no session but
+//! by name and proposes nothing: `shard` does.
+//!
+//! Every live position is in exactly one of these places:
+//!
+//! | place | is | above `delivered_to`? |
+//! | --- | --- | --- |
+//! | `unacked` | delivered, held by a session | no |
+//! | `withheld` | an earlier leader may have delivered it; nobody has claimed it yet | no |
+//! | `returned` | came back; its body must be read first | no |
+//! | `back` | came back; loaded | no |
+//! | `window` | never delivered; loaded | yes, up to `loaded_to` |
+//! | (the store) | never delivered; not loaded | above `loaded_to` |
+
+mod cache;
+mod consumer;
+mod deliver;
+mod enqueue;
+mod recover;
+mod settle;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warren_proto::session::Counts;
+use warren_proto::shard::QueueState;
+use warren_types::{Message, Position, QueueId, RequestId, SessionId, SubscriptionId, UnixMillis};
+
+pub(crate) use cache::{Cache, LoadRequest};
+pub(crate) use consumer::{Consumer, ConsumerKey, Consumers, Transit};
+pub(crate) use deliver::Handed;
+pub(crate) use settle::GiveBack;
+
+use crate::held::Held;
+use crate::positions::PositionSet;
+
+/// A delivery's holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) session: SessionId,
+    /// `None`: it came by `basic.get`.
+    pub(crate) subscription: Option<SubscriptionId>,
+    /// Size of the message; 0 where it is not known.
+    pub(crate) size: u32,
+    /// It was `redelivered` when it went out.
+    pub(crate) redelivered: bool,
+}
+
+impl Holder {
+    fn consumer(&self) -> Option<ConsumerKey> {
+        self.subscription.map(|subscription| (self.session, subscription))
+    }
+}
+
+/// A message ready for delivery, loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) position: Position,
+    pub(crate) redelivered: bool,
+    pub(crate) delivery_count: u32,
+    pub(crate) message: Message,
+}
+
+/// A `basic.get` that waits for its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Get {
+    pub(crate) session: SessionId,
+    pub(crate) request: RequestId,
+}
+
+/// One queue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) id: QueueId,
+    /// The place that the next applied message gets.
+    pub(crate) next: Position,
+    /// The same once everything proposed is applied.
+    pub(crate) predicted: Position,
+    /// Messages in it, without those whose settling is under way.
+    pub(crate) live: u64,
+    /// Their size without the delivered ones, as far as known.
+    pub(crate) ready_bytes: u64,
+    /// Positions up to here may be delivered: the mark is committed.
+    pub(crate) mark: Position,
+    /// The mark once everything proposed is applied.
+    pub(crate) mark_proposed: Position,
+    /// Everything ever delivered is at or below it.
+    pub(crate) delivered_to: Position,
+    /// Everything live at or below it is accounted for by position.
+    pub(crate) loaded_to: Position,
+    pub(crate) window: VecDeque<Ready>,
+    pub(crate) back: BTreeMap<Position, Ready>,
+    pub(crate) returned: PositionSet,
+    /// Of `returned`: those that no client has seen.
+    pub(crate) unseen: PositionSet,
+    pub(crate) withheld: PositionSet,
+    pub(crate) unacked: Held<Holder>,
+    /// Delivery counts above 0 of what is delivered or came back.
+    pub(crate) counts: BTreeMap<Position, u32>,
+    pub(crate) consumers: Consumers,
+    pub(crate) gets: VecDeque<Get>,
+    pub(crate) loading: Option<LoadRequest>,
+    /// It has had a consumer, and the log knows or will know.
+    pub(crate) used: bool,
+    /// Its deletion was asked for: it takes no consumers.
+    pub(crate) deleting: Option<UnixMillis>,
+    /// It takes no consumers until then.
+    pub(crate) refuse_until: UnixMillis,
+    /// It is on the host's list of queues to look at in this flush.
+    pub(crate) touched: bool,
+    /// Its first message waits for the mark.
+    pub(crate) waits_for_mark: bool,
+}
+
+impl Queue {
+    /// A queue that has held nothing. `marks` is false where deliveries need no committed mark.
+    pub(crate) fn new(id: QueueId, transit: Transit, marks: bool) -> Self {
+        let state = QueueState {
+            queue: id,
+            next_position: Position(1),
+            live: 0,
+            live_bytes: 0,
+            mark: Position(0),
+            maybe_delivered: Vec::new(),
+            used: false,
+        };
+        Self::open(&state, transit, marks)
+    }
+
+    /// Ready messages: not delivered, not withheld.
+    pub(crate) fn ready(&self) -> u64 {
+        self.live.saturating_sub(self.unacked.len() as u64).saturating_sub(self.withheld.count())
+    }
+
+    /// The highest applied position.
+    pub(crate) fn tail(&self) -> Position {
+        before(self.next)
+    }
+
+    /// Somebody would take a message now.
+    pub(crate) fn has_demand(&mut self) -> bool {
+        self.withheld.is_empty() && (!self.gets.is_empty() || self.consumers.has_room())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            queue: self.id,
+            ready: self.ready(),
+            // What is withheld was delivered as far as anybody can tell.
+            unacked: self.live - self.ready(),
+            consumers: u32::try_from(self.consumers.len()).unwrap_or(u32::MAX),
+            ready_bytes: if self.ready() == 0 { 0 } else { self.ready_bytes },
+        }
+    }
+}
+
+/// The place before this one.
+pub(crate) fn before(position: Position) -> Position {
+    Position(position.0.saturating_sub(1))
+}
+
+/// A message's size as the queue counts it.
+pub(crate) fn size_of(message: &Message) -> u64 {
+    message.size() as u64
+}

@@ -1,0 +1,139 @@
+//! What leaves a queue for good and what goes back to its place. The effect is at once; `shard` has it recorded.
+
+use warren_types::{Position, PositionRange, SessionId};
+
+use super::{Cache, Holder, Queue, size_of};
+
+/// How deliveries go back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GiveBack {
+    /// Counts as a failed delivery.
+    pub(crate) failed: bool,
+    /// A client has seen them.
+    pub(crate) seen: bool,
+}
+
+impl Queue {
+    /// Settles what the session holds of these ranges; returns what that was, ascending. Credit returns at once.
+    pub(crate) fn settle(&mut self, session: SessionId, ranges: &[PositionRange]) -> Vec<PositionRange> {
+        let mut settled = Vec::new();
+        self.take_held(session, ranges, |queue, position, _| {
+            queue.live = queue.live.saturating_sub(1);
+            if !queue.counts.is_empty() {
+                queue.counts.remove(&position);
+            }
+            settled.push(position);
+        });
+        // The ring gives ascending positions and its strays come after: mostly this is a look.
+        if !settled.is_sorted() {
+            settled.sort_unstable();
+        }
+        PositionRange::collect(settled)
+    }
+
+    /// Returns what the session holds of these ranges to its place; returns what that was, ascending.
+    pub(crate) fn give_back(
+        &mut self,
+        session: SessionId,
+        ranges: &[PositionRange],
+        how: GiveBack,
+    ) -> Vec<PositionRange> {
+        let mut given = Vec::new();
+        self.take_held(session, ranges, |queue, position, holder| {
+            queue.put_back(position, holder, how);
+            given.push(position);
+        });
+        given.sort_unstable();
+        PositionRange::collect(given)
+    }
+
+    /// Returns everything that the session holds to its place.
+    pub(crate) fn give_back_all(&mut self, session: SessionId, how: GiveBack) -> Vec<PositionRange> {
+        let everything = PositionRange { first: Position(0), last: Position(u64::MAX) };
+        self.give_back(session, &[everything], how)
+    }
+
+    /// Forgets everything ready; returns how many messages that were, the highest position and what stays.
+    pub(crate) fn purge(&mut self, cache: &mut Cache) -> (u64, Position, Vec<PositionRange>) {
+        let purged = self.ready();
+        let up_to = self.tail();
+        for ready in self.window.drain(..).chain(std::mem::take(&mut self.back).into_values()) {
+            cache.remove(size_of(&ready.message));
+            self.counts.remove(&ready.position);
+        }
+        for range in self.returned.ranges() {
+            let gone: Vec<Position> =
+                self.counts.range(range.first..=range.last).map(|(position, _)| *position).collect();
+            for position in gone {
+                self.counts.remove(&position);
+            }
+        }
+        self.returned.clear();
+        self.unseen.clear();
+        self.loaded_to = self.loaded_to.max(up_to);
+        self.live -= purged;
+        self.ready_bytes = 0;
+        let mut keep: crate::PositionSet = self.unacked.ranges(|_| true).into_iter().collect();
+        for range in self.withheld.ranges() {
+            keep.insert_range(range);
+        }
+        (purged, up_to, keep.ranges().collect())
+    }
+
+    /// A position that was held is ready again, below everything that was never delivered.
+    pub(crate) fn put_back(&mut self, position: Position, holder: Holder, how: GiveBack) {
+        self.returned.insert(position);
+        if !how.seen && !holder.redelivered {
+            self.unseen.insert(position);
+        }
+        if how.failed {
+            let count = self.counts.entry(position).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.ready_bytes = self.ready_bytes.saturating_add(u64::from(holder.size));
+    }
+
+    fn take_held(
+        &mut self,
+        session: SessionId,
+        ranges: &[PositionRange],
+        mut taken: impl FnMut(&mut Self, Position, Holder),
+    ) {
+        let mut unacked = std::mem::take(&mut self.unacked);
+        for range in ranges {
+            // A run of one consumer gives its credit back in one step.
+            let mut run: Option<(super::ConsumerKey, u32)> = None;
+            unacked.take_range(
+                *range,
+                |_, holder| holder.session == session,
+                |position, holder| {
+                    match (&mut run, holder.consumer()) {
+                        (Some((key, count)), Some(consumer)) if *key == consumer => *count += 1,
+                        (_, Some(consumer)) => {
+                            if let Some(done) = run.replace((consumer, 1)) {
+                                self.free(done);
+                            }
+                        }
+                        (_, None) => {}
+                    }
+                    taken(self, position, holder);
+                },
+            );
+            if let Some(done) = run {
+                self.free(done);
+            }
+        }
+        self.unacked = unacked;
+    }
+
+    fn free(&mut self, (consumer, count): (super::ConsumerKey, u32)) {
+        self.consumers.update(consumer, |consumer| {
+            consumer.unacked = consumer.unacked.saturating_sub(count);
+        });
+    }
+
+    /// True when nothing can be deleted with the queue: `if_empty`.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready() == 0 && self.withheld.is_empty()
+    }
+}

@@ -1,0 +1,533 @@
+//! The leader's machine of one host: spine 8 (admission, gathering) and 12 to 13 (committed, into queues).
+//!
+//! Before: the session's frames, which `warren-broker`'s shard task feeds. After: records to propose and frames to
+//! send. `record` builds the former, `attach` begins and ends sessions, `request` answers questions; the queues
+//! themselves are in `queue`. It does not know whether Raft or memory is below it, nor on which node it runs.
+
+mod attach;
+mod record;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use warren_proto::session::{Counts, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
+use warren_proto::shard::{EnqueuedMessage, OpeningState, SettleReason};
+use warren_types::{
+    NodeId, PositionRange, QueueHost, QueueId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
+};
+
+use crate::gather::{Gather, Promises};
+use crate::queue::{Cache, GiveBack, Handed, Queue, Transit};
+use crate::session::leader::{Session, Sessions};
+use crate::{Input, LeaderConfig, Output, QueueDirectory};
+
+/// The leader's machine of one host. Feed a batch of inputs with [`step`](Self::step), then [`flush`](Self::flush).
+#[derive(Debug)]
+pub struct HostLeader {
+    pub(crate) config: LeaderConfig,
+    pub(crate) sessions: Sessions,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) cache: Cache,
+    gather: Gather,
+    /// Proposed records, in order, with what to tell once each is applied.
+    in_flight: VecDeque<Promises>,
+    /// Queues to look at in the next flush, each once (`Queue::touched`).
+    touched: Vec<QueueId>,
+    /// Queues whose first message waits for a mark.
+    awaiting_mark: BTreeSet<QueueId>,
+    /// Until when, and by which nodes, withheld deliveries may still be claimed.
+    opening: Option<Opening>,
+    next_sweep: UnixMillis,
+}
+
+#[derive(Debug)]
+struct Opening {
+    nodes: BTreeSet<NodeId>,
+    until: UnixMillis,
+}
+
+/// Figures of a host, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderStats {
+    /// Queues known.
+    pub queues: usize,
+    /// Sessions known, attached or not.
+    pub sessions: usize,
+    /// Messages ready in all queues.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unacked: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Bytes of loaded messages.
+    pub cached_bytes: u64,
+    /// Bytes of publishes that wait for a record.
+    pub gathered_bytes: usize,
+    /// Records proposed and not applied.
+    pub in_flight: usize,
+}
+
+impl HostLeader {
+    /// Begins to lead: `opening` is what the replica has once an entry of the own term is applied. `nodes` are the
+    /// cluster's nodes whose clients may hold deliveries: what may have been delivered is withheld until each has
+    /// attached, is reported dead, or `claim_grace_ms` have passed.
+    #[must_use]
+    pub fn open(config: LeaderConfig, opening: OpeningState, nodes: &[NodeId], now: UnixMillis) -> Self {
+        let transit = Transit { messages: config.transit_messages, bytes: config.transit_bytes };
+        let marks = marks(config.host);
+        let queues = opening.queues.iter().map(|state| (state.queue, Queue::open(state, transit, marks)));
+        let mut sessions = Sessions::default();
+        for (id, last_seq) in opening.sessions {
+            sessions.by_id.insert(id, Session::unattached(Some(last_seq), now));
+        }
+        let until = UnixMillis(now.0.saturating_add(config.claim_grace_ms));
+        let mut leader = Self {
+            sessions,
+            queues: queues.collect(),
+            cache: Cache::new(config.cache_bytes),
+            gather: Gather::default(),
+            in_flight: VecDeque::new(),
+            touched: Vec::new(),
+            awaiting_mark: BTreeSet::new(),
+            opening: Some(Opening { nodes: nodes.iter().copied().collect(), until }),
+            next_sweep: now,
+            config,
+        };
+        leader.release_if_claimed();
+        leader
+    }
+
+    /// Takes one input; what can be told at once is told, the rest waits for [`flush`](Self::flush).
+    pub fn step(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        input: Input,
+        outputs: &mut Vec<Output>,
+    ) {
+        match input {
+            Input::Frame(key, HomeFrame::Attach(attach)) => {
+                self.on_attach(now, directory, key, attach, outputs);
+            }
+            Input::Frame(key, frame) => match self.sessions.of_stream(key) {
+                Some(session) => self.on_frame(now, directory, session, frame, outputs),
+                None => outputs.push(Output::Send(key, LeaderFrame::NotLeader)),
+            },
+            Input::SessionLost(key) => {
+                if let Some(session) = self.sessions.of_stream(key) {
+                    self.detach(session, now);
+                }
+            }
+            Input::NodeDead(node) => self.on_node_dead(now, directory, node, outputs),
+            Input::Applied(records) => {
+                for record in records {
+                    self.on_applied(now, directory, record, outputs);
+                }
+            }
+            Input::Loaded { queue, messages, end } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.loaded(messages, end, &mut self.cache);
+                    touch(queue, &mut self.touched);
+                }
+            }
+            Input::QueueDeleted(queue) => self.on_queue_deleted(queue, outputs),
+            Input::Tick => self.on_tick(now, directory, outputs),
+        }
+    }
+
+    /// Ends a batch of inputs: delivers, proposes what waits as far as slots are free, tells each session its new
+    /// marks.
+    pub fn flush(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
+        self.deliver(outputs);
+        self.propose(now, outputs);
+        self.sessions.tell(outputs);
+        #[cfg(any(test, debug_assertions))]
+        self.check_if_small();
+    }
+
+    /// True while session frames should be left unread: too much waits for the log.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let asks: usize = self.sessions.by_id.values().map(|session| session.asks.len()).sum();
+        self.gather.bytes() >= self.config.gather_bytes
+            || self.gather.items() + asks >= self.config.gather_items
+    }
+
+    /// The counts of a queue that this host knows.
+    #[must_use]
+    pub fn counts(&self, queue: QueueId) -> Option<Counts> {
+        self.queues.get(&queue).map(Queue::counts)
+    }
+
+    /// The counts of all queues that this host knows. Cost: by the number of queues.
+    #[must_use]
+    pub fn list(&self) -> Vec<Counts> {
+        self.queues.values().map(Queue::counts).collect()
+    }
+
+    /// Figures for metrics. Cost: by the number of queues.
+    #[must_use]
+    pub fn stats(&self) -> LeaderStats {
+        let mut stats = LeaderStats {
+            queues: self.queues.len(),
+            sessions: self.sessions.by_id.len(),
+            cached_bytes: self.cache.used,
+            gathered_bytes: self.gather.bytes(),
+            in_flight: self.in_flight.len(),
+            ..LeaderStats::default()
+        };
+        for queue in self.queues.values() {
+            let counts = queue.counts();
+            stats.ready += counts.ready;
+            stats.unacked += counts.unacked;
+            stats.consumers += u64::from(counts.consumers);
+        }
+        stats
+    }
+
+    fn on_frame(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        frame: HomeFrame,
+        outputs: &mut Vec<Output>,
+    ) {
+        match frame {
+            // `step` has taken it.
+            HomeFrame::Attach(_) => {}
+            HomeFrame::Publish { first_seq, messages } => {
+                self.on_publish(now, directory, session, first_seq, messages, outputs);
+            }
+            HomeFrame::Subscribe(subscribe) => {
+                self.subscribe(now, directory, session, &subscribe, outputs);
+            }
+            HomeFrame::Unsubscribe { subscription } => {
+                self.unsubscribe(now, directory, session, subscription, outputs);
+            }
+            HomeFrame::Settle { seq, queue, ranges, rejected } => {
+                let reason = if rejected { SettleReason::Rejected } else { SettleReason::Acked };
+                self.on_settle(session, seq, queue, &ranges, reason);
+            }
+            HomeFrame::Return { seq, queue, ranges, failed, delivered } => {
+                self.on_return(session, seq, queue, &ranges, GiveBack { failed, seen: delivered });
+            }
+            HomeFrame::Credit { subscription, messages, bytes } => {
+                self.update_consumer(session, subscription, |consumer| {
+                    consumer.transit_messages = consumer.transit_messages.saturating_sub(messages);
+                    consumer.transit_bytes = consumer.transit_bytes.saturating_sub(bytes);
+                });
+            }
+            HomeFrame::SetPrefetch { subscription, prefetch } => {
+                self.update_consumer(session, subscription, |consumer| consumer.prefetch = prefetch);
+            }
+            HomeFrame::Request { request, ask } => {
+                self.on_request(now, directory, session, request, ask, outputs);
+            }
+        }
+    }
+
+    fn on_publish(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        id: SessionId,
+        first_seq: u64,
+        messages: Vec<SessionPublish>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.sessions.by_id.get_mut(&id) else { return };
+        let Some(repeated) = session.admit(first_seq, messages.len() as u64) else {
+            if let Some(key) = self.detach(id, now) {
+                outputs.push(Output::Send(key, LeaderFrame::NotLeader));
+            }
+            return;
+        };
+        let mut known = None;
+        for (seq, publish) in
+            (first_seq..).zip(messages).skip(usize::try_from(repeated).unwrap_or(usize::MAX))
+        {
+            let SessionPublish { mut queues, message } = publish;
+            queues.retain(|queue| {
+                known == Some(*queue) || {
+                    let lives = self.queue(*queue, directory).is_some();
+                    known = lives.then_some(*queue).or(known);
+                    lives
+                }
+            });
+            // Without a queue left it counts as done, and its sequence is still to be recorded; its body is not.
+            let message = if queues.is_empty() { warren_types::Message::default() } else { message };
+            self.gather.publish(id, EnqueuedMessage { seq, queues, message });
+        }
+    }
+
+    fn on_settle(
+        &mut self,
+        session: SessionId,
+        seq: u64,
+        id: QueueId,
+        ranges: &[PositionRange],
+        reason: SettleReason,
+    ) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            let settled = queue.settle(session, ranges);
+            touch(queue, &mut self.touched);
+            self.gather.settle(id, reason, settled);
+        }
+        self.gather.promise_settled(session, seq);
+    }
+
+    fn on_return(
+        &mut self,
+        session: SessionId,
+        seq: u64,
+        id: QueueId,
+        ranges: &[PositionRange],
+        how: GiveBack,
+    ) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            let given = queue.give_back(session, ranges, how);
+            touch(queue, &mut self.touched);
+            if how.failed {
+                self.gather.give_back(id, given);
+            }
+        }
+        self.gather.promise_settled(session, seq);
+    }
+
+    fn update_consumer(
+        &mut self,
+        session: SessionId,
+        subscription: SubscriptionId,
+        change: impl FnOnce(&mut crate::queue::Consumer),
+    ) {
+        let Some(id) = self.sessions.by_id.get(&session).and_then(|of| of.subscriptions.get(&subscription))
+        else {
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.consumers.update((session, subscription), change);
+            touch(queue, &mut self.touched);
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        subscribe: &Subscribe,
+        outputs: &mut Vec<Output>,
+    ) {
+        let outcome = self.try_subscribe(now, directory, session, subscribe);
+        let subscription = subscribe.subscription;
+        self.sessions.send(session, LeaderFrame::Subscribed { subscription, outcome }, outputs);
+    }
+
+    fn try_subscribe(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        subscribe: &Subscribe,
+    ) -> SubscribeOutcome {
+        let key = (session, subscribe.subscription);
+        let spec = directory.queue(subscribe.queue);
+        if spec.is_none() && subscribe.queue <= directory.newest() {
+            return SubscribeOutcome::NoQueue;
+        }
+        let Some(queue) = self.queue(subscribe.queue, directory) else { return SubscribeOutcome::NoQueue };
+        let known = queue.consumers.contains(key);
+        if !known && (queue.deleting.is_some() || now < queue.refuse_until) {
+            return SubscribeOutcome::NoQueue;
+        }
+        if queue.consumers.refuses(key, subscribe.exclusive) {
+            return SubscribeOutcome::ExclusiveUse;
+        }
+        queue.consumers.add(session, subscribe);
+        // Where the catalogue is behind, nobody knows yet whether it matters.
+        let record_use = !queue.used && spec.is_none_or(|spec| spec.auto_delete);
+        queue.used |= record_use;
+        if !known {
+            // It may have been here before under a stream that was lost, and hold deliveries.
+            queue.recount(session);
+        }
+        let id = subscribe.queue;
+        self.touch(id);
+        if record_use {
+            self.gather.mark_used(id);
+        }
+        if let Some(of) = self.sessions.by_id.get_mut(&session) {
+            of.holds = true;
+            of.subscriptions.insert(subscribe.subscription, id);
+        }
+        SubscribeOutcome::Subscribed
+    }
+
+    fn unsubscribe(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        subscription: SubscriptionId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(id) =
+            self.sessions.by_id.get_mut(&session).and_then(|of| of.subscriptions.remove(&subscription))
+        else {
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(&id)
+            && queue.consumers.remove((session, subscription))
+        {
+            self.auto_delete(now, directory, id, outputs);
+        }
+    }
+
+    /// Asks for the deletion of an auto-delete queue that has had consumers and has none left.
+    fn auto_delete(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        id: QueueId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let hold = self.config.delete_hold_ms;
+        let asked = queue.deleting.is_some_and(|asked| now.0 < asked.0.saturating_add(hold));
+        if asked || !queue.used || !queue.consumers.is_empty() {
+            return;
+        }
+        if directory.queue(id).is_some_and(|spec| spec.auto_delete) {
+            queue.deleting = Some(now);
+            outputs.push(Output::DeleteQueue { queue: id });
+        }
+    }
+
+    fn on_queue_deleted(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
+        self.awaiting_mark.remove(&id);
+        let Some(mut queue) = self.queues.remove(&id) else { return };
+        queue.unload(&mut self.cache);
+        for (session, subscription) in queue.consumers.take() {
+            if let Some(of) = self.sessions.by_id.get_mut(&session) {
+                of.subscriptions.remove(&subscription);
+            }
+            self.sessions.send(session, LeaderFrame::Cancelled { subscription }, outputs);
+        }
+        for get in queue.gets.drain(..) {
+            self.sessions.send(get.session, request::no_queue(get.request), outputs);
+        }
+        self.gather.drop_queue(id);
+    }
+
+    fn on_tick(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
+        if self.opening.as_ref().is_some_and(|opening| now >= opening.until) {
+            self.opening = None;
+            self.release_withheld();
+            let ids: Vec<QueueId> = self.queues.keys().copied().collect();
+            for id in ids {
+                self.auto_delete(now, directory, id, outputs);
+            }
+        }
+        self.expire_sessions(now, directory, outputs);
+        if now >= self.next_sweep {
+            self.next_sweep = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
+            self.sweep(now, directory, outputs);
+        }
+    }
+
+    /// Finds what the inputs may have missed: queues deleted while nobody led, deletions that were not carried out.
+    fn sweep(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
+        let newest = directory.newest();
+        let ids: Vec<(QueueId, bool)> =
+            self.queues.iter().map(|(id, queue)| (*id, queue.deleting.is_some())).collect();
+        for (id, deleting) in ids {
+            if id <= newest && directory.queue(id).is_none() {
+                self.on_queue_deleted(id, outputs);
+            } else if deleting {
+                self.auto_delete(now, directory, id, outputs);
+            }
+        }
+    }
+
+    fn deliver(&mut self, outputs: &mut Vec<Output>) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.touched = false;
+            let mut handed = Handed::default();
+            queue.deliver(&mut self.cache, &mut handed);
+            if queue.waits_for_mark {
+                self.awaiting_mark.insert(id);
+            }
+            for key in handed.consumers {
+                let deliveries = queue.consumers.take_outbox(key);
+                let (session, subscription) = key;
+                let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
+                self.sessions.send(session, frame, outputs);
+            }
+            for (get, delivery, remaining) in handed.gets {
+                if let Some(of) = self.sessions.by_id.get_mut(&get.session) {
+                    of.holds = true;
+                }
+                self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
+            }
+            self.load(id, outputs);
+        }
+    }
+
+    fn load(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(request) = queue.load_wanted(&self.cache) else { return };
+        if !self.cache.has_room(request.max_bytes) {
+            self.unload_idle();
+        }
+        outputs.push(Output::Load {
+            queue: id,
+            after: request.after,
+            max_messages: request.max_messages,
+            max_bytes: request.max_bytes,
+        });
+    }
+
+    /// Gives the cache's room to queues that have consumers waiting.
+    fn unload_idle(&mut self) {
+        for queue in self.queues.values_mut() {
+            if !queue.has_demand() {
+                queue.unload(&mut self.cache);
+            }
+        }
+    }
+
+    /// The queue, if it lives; where the catalogue has one that this host has not met, it begins here.
+    fn queue(&mut self, id: QueueId, directory: &dyn QueueDirectory) -> Option<&mut Queue> {
+        if !self.queues.contains_key(&id) {
+            if id <= directory.newest() && directory.queue(id).is_none() {
+                return None;
+            }
+            let transit =
+                Transit { messages: self.config.transit_messages, bytes: self.config.transit_bytes };
+            self.queues.insert(id, Queue::new(id, transit, marks(self.config.host)));
+        }
+        self.queues.get_mut(&id)
+    }
+
+    fn touch(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            touch(queue, &mut self.touched);
+        }
+    }
+}
+
+fn touch(queue: &mut Queue, touched: &mut Vec<QueueId>) {
+    if !std::mem::replace(&mut queue.touched, true) {
+        touched.push(queue.id);
+    }
+}
+
+/// Whether a later leader could deliver again what this one delivers.
+fn marks(host: QueueHost) -> bool {
+    match host {
+        QueueHost::Shard(_) => true,
+        QueueHost::Node(_) => false,
+    }
+}

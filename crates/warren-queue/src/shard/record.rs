@@ -1,0 +1,152 @@
+//! Spine 8 out and 12 in: what waits becomes records; what is applied becomes confirms and messages in queues.
+
+use std::collections::BTreeSet;
+
+use warren_proto::session::LeaderFrame;
+use warren_proto::shard::{AppliedRecord, Enqueue, Op};
+use warren_types::{Position, QueueId, UnixMillis};
+
+use super::{HostLeader, touch};
+use crate::gather::{Cut, Promises, record};
+use crate::{Output, QueueDirectory};
+
+impl HostLeader {
+    /// Proposes what waits, a record a free slot. Marks ride on it; where a delivery waits for nothing else, a
+    /// record goes out for the mark alone.
+    pub(super) fn propose(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
+        let cut = Cut { bytes: self.config.record_bytes, messages: self.config.record_messages };
+        while self.in_flight.len() < self.config.proposals_in_flight.max(1)
+            && (self.gather.has_ops() || !self.awaiting_mark.is_empty())
+        {
+            let (mut ops, promises) = self.gather.take(cut, |queue| self.queues.contains_key(&queue));
+            let mut riders = self.predict(&ops);
+            let alone = riders.is_empty();
+            riders.append(&mut self.awaiting_mark);
+            for id in riders {
+                let Some(queue) = self.queues.get_mut(&id) else { continue };
+                if let Some(up_to) = queue.reserve_wanted(self.config.reserve_ahead, !alone) {
+                    queue.mark_proposed = up_to;
+                    ops.push(Op::Reserve { queue: id, up_to });
+                }
+            }
+            if ops.is_empty() {
+                // The mark that was waited for is under way.
+                self.promise(promises, outputs);
+                break;
+            }
+            self.in_flight.push_back(promises);
+            outputs.push(Output::Record(record(now, ops)));
+        }
+        if !self.gather.has_ops()
+            && let Some(promises) = self.gather.take_promises()
+        {
+            self.promise(promises, outputs);
+        }
+    }
+
+    /// Notes which positions the record will give; returns the queues whose mark may ride on it.
+    fn predict(&mut self, ops: &[Op]) -> BTreeSet<QueueId> {
+        let mut riders = BTreeSet::new();
+        let mut last = None;
+        for op in ops {
+            match op {
+                Op::Enqueue(enqueue) => {
+                    for id in enqueue.messages.iter().flat_map(|message| &message.queues) {
+                        if let Some(queue) = self.queues.get_mut(id) {
+                            queue.predicted = queue.predicted.next();
+                        }
+                        if last != Some(*id) {
+                            last = Some(*id);
+                            riders.insert(*id);
+                        }
+                    }
+                }
+                Op::Settle { queue, .. } | Op::Return { queue, .. } => {
+                    riders.insert(*queue);
+                }
+                Op::Reserve { .. }
+                | Op::Purge { .. }
+                | Op::DropQueue { .. }
+                | Op::CloseSession { .. }
+                | Op::MarkUsed { .. } => {}
+            }
+        }
+        riders
+    }
+
+    /// Promises that nothing new has to be recorded for hold once everything proposed before them is applied.
+    fn promise(&mut self, promises: Promises, outputs: &mut Vec<Output>) {
+        match self.in_flight.back_mut() {
+            Some(last) => last.add(promises),
+            None => self.keep(promises, outputs),
+        }
+    }
+
+    pub(super) fn on_applied(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        applied: AppliedRecord,
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut positions = applied.positions.into_iter();
+        for op in applied.record.ops {
+            match op {
+                Op::Enqueue(enqueue) => {
+                    self.on_enqueued(now, directory, enqueue, &mut positions, outputs);
+                }
+                Op::Reserve { queue, up_to } => {
+                    if let Some(queue) = self.queues.get_mut(&queue) {
+                        queue.reserved(up_to);
+                        touch(queue, &mut self.touched);
+                    }
+                }
+                // Their effect here was at once, when they were decided.
+                Op::Settle { .. }
+                | Op::Return { .. }
+                | Op::Purge { .. }
+                | Op::DropQueue { .. }
+                | Op::CloseSession { .. }
+                | Op::MarkUsed { .. } => {}
+            }
+        }
+        if let Some(promises) = self.in_flight.pop_front() {
+            self.keep(promises, outputs);
+        }
+    }
+
+    fn on_enqueued(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        enqueue: Enqueue,
+        positions: &mut impl Iterator<Item = Position>,
+        outputs: &mut Vec<Output>,
+    ) {
+        for enqueued in enqueue.messages {
+            let mut message = Some(enqueued.message);
+            let count = enqueued.queues.len();
+            for (at, id) in enqueued.queues.into_iter().enumerate() {
+                // The store gives one position for each queue of each message; 0 where it skipped the message.
+                let Some(position) = positions.next().filter(|position| position.0 > 0) else { continue };
+                let Some(queue) = self.queues.get_mut(&id) else { continue };
+                let copy = if at + 1 == count { message.take() } else { message.clone() };
+                if let Some(message) = copy {
+                    queue.committed(position, message, &mut self.cache);
+                    touch(queue, &mut self.touched);
+                }
+            }
+        }
+        self.sessions.applied(enqueue.session, enqueue.last_seq);
+        self.answer_ready(now, directory, enqueue.session, outputs);
+    }
+
+    fn keep(&mut self, promises: Promises, outputs: &mut Vec<Output>) {
+        for (session, seq) in promises.settled {
+            self.sessions.settled(session, seq);
+        }
+        for (session, request, answer) in promises.answers {
+            self.sessions.send(session, LeaderFrame::Reply { request, answer }, outputs);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Questions of a home: get, counts, purge, may it be deleted.
+
+use warren_proto::session::{Answer, Ask, Counts, DeleteOutcome, Delivery, LeaderFrame};
+use warren_proto::shard::Op;
+use warren_types::{QueueId, RequestId, SessionId, UnixMillis};
+
+use super::{HostLeader, touch};
+use crate::queue::Get;
+use crate::session::leader::WaitingAsk;
+use crate::{Output, QueueDirectory};
+
+impl HostLeader {
+    /// Answers the question once everything that the session has published before it is applied.
+    pub(super) fn on_request(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        id: SessionId,
+        request: RequestId,
+        ask: Ask,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.sessions.by_id.get_mut(&id) else { return };
+        let after_seq = session.admitted_seq.unwrap_or_default();
+        session.asks.push_back(WaitingAsk { after_seq, request, ask });
+        self.answer_ready(now, directory, id, outputs);
+    }
+
+    /// Answers, in order, those questions that wait for nothing any more.
+    pub(super) fn answer_ready(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        id: SessionId,
+        outputs: &mut Vec<Output>,
+    ) {
+        loop {
+            let Some(session) = self.sessions.by_id.get_mut(&id) else { return };
+            let applied = session.applied_seq.unwrap_or_default();
+            let Some(waiting) = session.asks.pop_front_if(|waiting| waiting.after_seq <= applied) else {
+                return;
+            };
+            let WaitingAsk { after_seq: _, request, ask } = waiting;
+            if let Some(answer) = self.answer(now, directory, id, request, &ask) {
+                self.sessions.send(id, LeaderFrame::Reply { request, answer }, outputs);
+            }
+        }
+    }
+
+    /// The answer, or `None` where it follows later.
+    fn answer(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        request: RequestId,
+        ask: &Ask,
+    ) -> Option<Answer> {
+        match ask {
+            Ask::Get { queue, ack_mode: _ } => {
+                let Some(queue) = self.queue(*queue, directory) else { return Some(Answer::NoQueue) };
+                queue.gets.push_back(Get { session, request });
+                let id = queue.id;
+                self.touch(id);
+                None
+            }
+            Ask::Info { queue } => Some(match self.queues.get(queue) {
+                Some(queue) => Answer::Info(queue.counts()),
+                None if self.lives(*queue, directory) => Answer::Info(empty(*queue)),
+                None => Answer::NoQueue,
+            }),
+            Ask::Purge { queue } => self.purge(directory, session, request, *queue),
+            Ask::CheckDelete { queue, if_unused, if_empty } => {
+                Some(self.check_delete(now, directory, *queue, *if_unused, *if_empty))
+            }
+            Ask::List => Some(Answer::List(self.list())),
+        }
+    }
+
+    /// Empties the queue of what is ready; answered once that is recorded.
+    fn purge(
+        &mut self,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        request: RequestId,
+        id: QueueId,
+    ) -> Option<Answer> {
+        if !self.lives(id, directory) {
+            return Some(Answer::NoQueue);
+        }
+        let Some(queue) = self.queues.get_mut(&id) else { return Some(Answer::Purged(0)) };
+        let (purged, up_to, keep) = queue.purge(&mut self.cache);
+        touch(queue, &mut self.touched);
+        if purged > 0 {
+            self.gather.purge(Op::Purge { queue: id, up_to, keep });
+        }
+        self.gather.promise_answer(session, request, Answer::Purged(purged));
+        None
+    }
+
+    fn check_delete(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Answer {
+        if !self.lives(id, directory) {
+            return Answer::NoQueue;
+        }
+        let refuse_until = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
+        // It begins here even if it has held nothing: it must remember what it promises.
+        let Some(queue) = self.queue(id, directory) else { return Answer::NoQueue };
+        if if_unused && !queue.consumers.is_empty() {
+            return Answer::CheckDelete(DeleteOutcome::InUse);
+        }
+        if if_empty && !queue.is_empty() {
+            return Answer::CheckDelete(DeleteOutcome::NotEmpty);
+        }
+        if if_unused {
+            queue.refuse_until = refuse_until;
+        }
+        Answer::CheckDelete(DeleteOutcome::May { messages: queue.ready() })
+    }
+
+    fn lives(&self, id: QueueId, directory: &dyn QueueDirectory) -> bool {
+        self.queues.contains_key(&id) || id > directory.newest() || directory.queue(id).is_some()
+    }
+}
+
+pub(super) fn got(request: RequestId, delivery: Option<Delivery>, remaining: u64) -> LeaderFrame {
+    LeaderFrame::Reply { request, answer: Answer::Got { delivery, remaining } }
+}
+
+pub(super) fn no_queue(request: RequestId) -> LeaderFrame {
+    LeaderFrame::Reply { request, answer: Answer::NoQueue }
+}
+
+fn empty(queue: QueueId) -> Counts {
+    Counts { queue, ..Counts::default() }
+}
