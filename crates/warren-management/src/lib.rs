@@ -1,1 +1,54 @@
-//! The HTTP API and the Prometheus endpoint.
+//! The HTTP API in RabbitMQ's shape, the health paths, and the Prometheus endpoint: a shell around the broker's
+//! [`Admin`](warren_broker::admin::Admin) surface. Not on the spine; knows no frame, log or queue machine.
+//!
+//! A request passes, in order: `serve` (limits of the connection) → `path` (what it names) → `auth` (who asks) →
+//! `body` → `api` (one file a resource) → `list` (page, sort, columns) → `answer` (status and JSON).
+
+mod answer;
+mod api;
+mod auth;
+mod body;
+mod error;
+mod list;
+mod path;
+mod process;
+mod prometheus;
+mod query;
+mod serve;
+mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use warren_broker::admin::Admin;
+
+pub use serve::{ListenerKind, serve};
+
+/// The broker behind the listeners. They may answer before the broker runs: until then only the liveness path says
+/// yes, everything else is 503.
+#[derive(Clone, Default)]
+pub struct Management {
+    admin: Arc<OnceLock<Arc<dyn Admin>>>,
+}
+
+impl Management {
+    /// Without a broker yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives it its broker. Only the first call counts.
+    pub fn attach(&self, admin: Arc<dyn Admin>) {
+        if self.admin.set(admin).is_err() {
+            tracing::debug!("the HTTP API already has its broker");
+        }
+    }
+
+    fn admin(&self) -> Option<&Arc<dyn Admin>> {
+        self.admin.get()
+    }
+}

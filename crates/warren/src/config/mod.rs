@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use warren_broker::BrokerConfig;
 
 use self::reader::Reader;
-pub(crate) use self::settings::{Arity, SETTINGS};
 use self::settings::Privacy;
-pub(crate) use self::sources::{DEFAULT_FILE, Flags, Mistake, Surroundings};
+pub(crate) use self::settings::{Arity, SETTINGS};
 use self::sources::Gathered;
+pub(crate) use self::sources::{DEFAULT_FILE, Flags, Mistake, Surroundings};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,12 @@ pub(crate) struct Loaded {
 }
 
 /// Reads and checks the configuration. `config` is the file that `--config` names.
-pub(crate) fn load(config: Option<&Path>, flags: &Flags, around: &Surroundings<'_>, host_name: &str) -> Loaded {
+pub(crate) fn load(
+    config: Option<&Path>,
+    flags: &Flags,
+    around: &Surroundings<'_>,
+    host_name: &str,
+) -> Loaded {
     let gathered = Gathered::read(config, flags, around);
     let mut reader = Reader::new(&gathered);
     let config = read_all(&mut reader, host_name);
@@ -98,14 +103,23 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
         reader.refuse("amqp_listen", "at least one address is needed");
     }
     if !reader.addresses("amqps_listen").is_empty() {
-        reader.refuse("amqps_listen", "this version has no TLS listeners: leave it empty and terminate TLS in front");
+        reader.refuse(
+            "amqps_listen",
+            "this version has no TLS listeners: leave it empty and terminate TLS in front",
+        );
     }
     let others = [Some(cluster_listen), http_listen, metrics_listen];
-    refuse_shared_ports(reader, &amqp_listen.iter().copied().chain(others.into_iter().flatten()).collect::<Vec<_>>());
+    refuse_shared_ports(
+        reader,
+        &amqp_listen.iter().copied().chain(others.into_iter().flatten()).collect::<Vec<_>>(),
+    );
     let seeds = reader.host_ports("seeds");
     let expect = reader.number("expect", 1..=99, seeds.len().max(1) as u64);
     if seeds.is_empty() && expect > 1 {
-        reader.refuse("expect", "more than one node is expected but there are no seeds: name their addresses in seeds");
+        reader.refuse(
+            "expect",
+            "more than one node is expected but there are no seeds: name their addresses in seeds",
+        );
     }
     let broker = BrokerConfig {
         data_dir: reader.path("data_dir", default_data_dir),
@@ -123,17 +137,33 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
         heartbeat_s: reader.number("heartbeat_s", 0..=65_535, defaults.heartbeat_s.into()),
         frame_max_bytes: reader.number("frame_max_bytes", 4096..=16_777_216, defaults.frame_max_bytes.into()),
         channel_max: reader.number("channel_max", 1..=65_535, defaults.channel_max.into()),
-        max_message_size_bytes: reader.number("max_message_size_bytes", 1..=536_870_912, defaults.max_message_size_bytes),
-        handshake_timeout_ms: reader.number("handshake_timeout_ms", 100..=3_600_000, defaults.handshake_timeout_ms),
+        max_message_size_bytes: reader.number(
+            "max_message_size_bytes",
+            1..=536_870_912,
+            defaults.max_message_size_bytes,
+        ),
+        handshake_timeout_ms: reader.number(
+            "handshake_timeout_ms",
+            100..=3_600_000,
+            defaults.handshake_timeout_ms,
+        ),
         max_connections: reader.number("max_connections", 1..=10_000_000, defaults.max_connections as u64),
         cache_bytes: reader.number("cache_bytes", 1_048_576..=1 << 40, defaults.cache_bytes),
-        shutdown_timeout_ms: reader.number("shutdown_timeout_ms", 100..=3_600_000, defaults.shutdown_timeout_ms),
+        shutdown_timeout_ms: reader.number(
+            "shutdown_timeout_ms",
+            100..=3_600_000,
+            defaults.shutdown_timeout_ms,
+        ),
     };
     ServerConfig {
         broker,
         http_listen,
         metrics_listen,
-        log_format: reader.choice("log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)], LogFormat::Text),
+        log_format: reader.choice(
+            "log_format",
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            LogFormat::Text,
+        ),
         log_level: reader.log_level("log_level"),
     }
 }
@@ -153,7 +183,8 @@ fn refuse_shared_ports(reader: &mut Reader<'_>, all: &[SocketAddr]) {
 
 fn default_data_dir() -> PathBuf {
     let system = Path::new("/var/lib/warren");
-    let writable = rustix::fs::access(system, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
+    let writable =
+        rustix::fs::access(system, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
     if writable { system.to_path_buf() } else { PathBuf::from("./warren-data") }
 }
 
@@ -163,7 +194,9 @@ fn print(gathered: &Gathered, shown: &BTreeMap<&'static str, Vec<String>>) -> St
         let values = shown.get(setting.key).map(Vec::as_slice).unwrap_or_default();
         let quoted = |value: &String| match setting.privacy {
             Privacy::Secret => "\"***\"".to_owned(),
-            Privacy::Public if value.parse::<u64>().is_ok() || value == "true" || value == "false" => value.clone(),
+            Privacy::Public if value.parse::<u64>().is_ok() || value == "true" || value == "false" => {
+                value.clone()
+            }
             Privacy::Public => toml::Value::from(value.as_str()).to_string(),
         };
         let text = match (setting.arity, values.first()) {
@@ -171,7 +204,8 @@ fn print(gathered: &Gathered, shown: &BTreeMap<&'static str, Vec<String>>) -> St
             (Arity::One, Some(value)) => quoted(value),
             (Arity::One, None) => continue,
         };
-        let origin = gathered.given.get(setting.key).map_or("built-in".to_owned(), |given| given.origin.to_string());
+        let origin =
+            gathered.given.get(setting.key).map_or("built-in".to_owned(), |given| given.origin.to_string());
         // Writing to a string cannot fail.
         let _infallible = writeln!(out, "{} = {text}  # {origin}", setting.key);
     }

@@ -20,15 +20,19 @@ pub(crate) struct HostPort {
 
 impl HostPort {
     fn parse(text: &str) -> Result<Self, String> {
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port: write HOST:PORT"))?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port:?} is no port"))?;
+        let (host, port) =
+            text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port: write HOST:PORT"))?;
+        let port =
+            port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port:?} is no port"))?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let known = match bare {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => {
                 !host.is_empty()
                     && host.len() <= 253
-                    && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+                    && host
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
             }
         };
         if !known {
@@ -104,7 +108,8 @@ impl<'a> Reader<'a> {
 
     /// Any text that is not empty.
     pub(crate) fn text(&mut self, key: &'static str, built_in: &str) -> String {
-        let parse = |text: &str| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) };
+        let parse =
+            |text: &str| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) };
         let text = self.parsed(key, parse).unwrap_or_else(|| built_in.to_owned());
         self.show(key, [text.clone()]);
         text
@@ -118,7 +123,11 @@ impl<'a> Reader<'a> {
         built_in: u64,
     ) -> N {
         let parse = |text: &str| {
-            let number = text.trim().replace('_', "").parse::<u64>().map_err(|_| format!("{text:?} is no whole number"))?;
+            let number = text
+                .trim()
+                .replace('_', "")
+                .parse::<u64>()
+                .map_err(|_| format!("{text:?} is no whole number"))?;
             if bounds.contains(&number) {
                 Ok(number)
             } else {
@@ -136,9 +145,15 @@ impl<'a> Reader<'a> {
     }
 
     /// One of a few words.
-    pub(crate) fn choice<T: Copy + PartialEq>(&mut self, key: &'static str, words: &[(&str, T)], built_in: T) -> T {
+    pub(crate) fn choice<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        built_in: T,
+    ) -> T {
         let parse = |text: &str| {
-            let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value);
+            let found =
+                words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value);
             found.ok_or_else(|| {
                 let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 let meant = suggestion(text, names.iter().copied());
@@ -147,7 +162,8 @@ impl<'a> Reader<'a> {
             })
         };
         let value = self.parsed(key, parse).unwrap_or(built_in);
-        let word = words.iter().find(|(_, candidate)| *candidate == value).map(|(word, _)| (*word).to_owned());
+        let word =
+            words.iter().find(|(_, candidate)| *candidate == value).map(|(word, _)| (*word).to_owned());
         self.show(key, word);
         value
     }
@@ -205,7 +221,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn log_level(&mut self, key: &'static str) -> String {
         let parse = |text: &str| match tracing_subscriber::EnvFilter::try_new(text) {
             // A single unknown word would be taken for the name of a target.
-            Ok(_) if text.split(',').all(|part| part.contains('=') || part.parse::<tracing::Level>().is_ok()) => {
+            Ok(_)
+                if text
+                    .split(',')
+                    .all(|part| part.contains('=') || part.parse::<tracing::Level>().is_ok()) =>
+            {
                 Ok(text.to_owned())
             }
             Ok(_) => Err(format!("{text:?} is none of error, warn, info, debug, trace")),
@@ -256,7 +276,8 @@ impl<'a> Reader<'a> {
             Ok(value) => Some(value),
             Err(reason) => {
                 let secret = Setting::find(key).is_some_and(|setting| setting.privacy == Privacy::Secret);
-                let text = if secret { format!("{key}: not a usable value") } else { format!("{key}: {reason}") };
+                let text =
+                    if secret { format!("{key}: not a usable value") } else { format!("{key}: {reason}") };
                 self.mistakes.push(Mistake { origin: given.origin.clone(), text });
                 None
             }

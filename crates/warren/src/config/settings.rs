@@ -65,7 +65,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one("node_name", "NAME", None, "The node's name, unique in its cluster. Built-in: warren@HOSTNAME"),
     many("amqp_listen", "ADDR:PORT", Some("0.0.0.0:5672"), "Where AMQP clients connect"),
-    many("amqps_listen", "ADDR:PORT", Some(""), "Where AMQP clients connect with TLS. Not in this version: leave empty"),
+    many(
+        "amqps_listen",
+        "ADDR:PORT",
+        Some(""),
+        "Where AMQP clients connect with TLS. Not in this version: leave empty",
+    ),
     one("cluster_listen", "ADDR:PORT", Some("0.0.0.0:25672"), "Where the other nodes of the cluster connect"),
     one(
         "cluster_advertise",
@@ -73,27 +78,72 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "How the other nodes reach this node. Built-in: cluster_listen's address, or the host name if that is every address",
     ),
-    one("http_listen", "ADDR:PORT", Some("0.0.0.0:15672"), "The HTTP API and the health paths; 'none' turns it off"),
-    one("metrics_listen", "ADDR:PORT", Some("0.0.0.0:15692"), "Prometheus metrics and the health paths; 'none' turns it off"),
+    one(
+        "http_listen",
+        "ADDR:PORT",
+        Some("0.0.0.0:15672"),
+        "The HTTP API and the health paths; 'none' turns it off",
+    ),
+    one(
+        "metrics_listen",
+        "ADDR:PORT",
+        Some("0.0.0.0:15692"),
+        "Prometheus metrics and the health paths; 'none' turns it off",
+    ),
     many(
         "seeds",
         "HOST:PORT",
         Some(""),
         "The cluster addresses of all first members, this node's may be among them. Empty: a cluster of one",
     ),
-    one("expect", "N", None, "How many nodes form the cluster at its first start. Built-in: the number of seeds, or 1"),
+    one(
+        "expect",
+        "N",
+        None,
+        "How many nodes form the cluster at its first start. Built-in: the number of seeds, or 1",
+    ),
     one("shards", "N", Some("16"), "How many shards the cluster is made with at its first start (1 to 1024)"),
-    one("replication_factor", "N", Some("3"), "How many nodes keep each shard, fewer while the cluster is smaller (1 to 9)"),
-    one("heartbeat_s", "SECONDS", Some("60"), "The heartbeat offered to AMQP clients, in seconds; 0 offers none"),
+    one(
+        "replication_factor",
+        "N",
+        Some("3"),
+        "How many nodes keep each shard, fewer while the cluster is smaller (1 to 9)",
+    ),
+    one(
+        "heartbeat_s",
+        "SECONDS",
+        Some("60"),
+        "The heartbeat offered to AMQP clients, in seconds; 0 offers none",
+    ),
     one("frame_max_bytes", "BYTES", Some("131072"), "The largest AMQP frame, in bytes (4096 to 16777216)"),
     one("channel_max", "N", Some("2047"), "The most channels on one AMQP connection (1 to 65535)"),
-    one("max_message_size_bytes", "BYTES", Some("16777216"), "The largest message body, in bytes; above it a publish is refused with 406"),
-    one("handshake_timeout_ms", "MS", Some("10000"), "How long a client may take from its connect to connection.open, in milliseconds"),
+    one(
+        "max_message_size_bytes",
+        "BYTES",
+        Some("16777216"),
+        "The largest message body, in bytes; above it a publish is refused with 406",
+    ),
+    one(
+        "handshake_timeout_ms",
+        "MS",
+        Some("10000"),
+        "How long a client may take from its connect to connection.open, in milliseconds",
+    ),
     one("max_connections", "N", Some("100000"), "The most AMQP connections on this node"),
-    one("guest_loopback_only", "true|false", Some("true"), "Whether the user 'guest' may log in only from this machine"),
+    one(
+        "guest_loopback_only",
+        "true|false",
+        Some("true"),
+        "Whether the user 'guest' may log in only from this machine",
+    ),
     Setting {
         alias: Some("RABBITMQ_DEFAULT_USER"),
-        ..one("default_user", "NAME", Some("guest"), "The administrator that is created when the cluster forms")
+        ..one(
+            "default_user",
+            "NAME",
+            Some("guest"),
+            "The administrator that is created when the cluster forms",
+        )
     },
     Setting {
         alias: Some("RABBITMQ_DEFAULT_PASS"),
@@ -111,7 +161,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("134217728"),
         "Memory for ready messages of all the shards this node leads, in bytes; the rest waits on disk",
     ),
-    one("shutdown_timeout_ms", "MS", Some("20000"), "How long a drain may take after SIGTERM, in milliseconds"),
+    one(
+        "shutdown_timeout_ms",
+        "MS",
+        Some("20000"),
+        "How long a drain may take after SIGTERM, in milliseconds",
+    ),
     one("log_format", "text|json", Some("text"), "How log lines are written to stderr"),
     one(
         "log_level",
@@ -139,7 +194,10 @@ impl Setting {
 }
 
 /// The candidate that was probably meant by `unknown`, if one is near enough.
-pub(crate) fn suggestion<'a>(unknown: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(
+    unknown: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let near = unknown.to_ascii_lowercase().replace('-', "_");
     candidates
         .into_iter()
@@ -197,7 +255,9 @@ mod tests {
 
     #[test]
     fn the_edit_distance_counts_insertions_deletions_and_changes() {
-        for (left, right, distance) in [("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("same", "same", 0)] {
+        for (left, right, distance) in
+            [("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("same", "same", 0)]
+        {
             assert_eq!(edit_distance(left, right), distance, "{left} {right}");
         }
     }

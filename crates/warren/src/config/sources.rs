@@ -114,9 +114,9 @@ impl Gathered {
     }
 
     fn read_file(&mut self, config: Option<&Path>, around: &Surroundings<'_>) {
-        let named = config
-            .map(Path::to_path_buf)
-            .or_else(|| around.variables.get("WARREN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+        let named = config.map(Path::to_path_buf).or_else(|| {
+            around.variables.get("WARREN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+        });
         let path = match named {
             Some(path) => path,
             None if around.default_file.exists() => around.default_file.to_path_buf(),
@@ -162,7 +162,9 @@ impl Gathered {
                         let text = text.trim_end_matches(['\r', '\n']);
                         self.put(setting, split(setting, text), Origin::Variable(file_name));
                     }
-                    Err(reason) => self.mistake(Origin::Variable(file_name), format!("cannot read {path}: {reason}")),
+                    Err(reason) => {
+                        self.mistake(Origin::Variable(file_name), format!("cannot read {path}: {reason}"))
+                    }
                 }
             }
         }
@@ -174,7 +176,8 @@ impl Gathered {
             }
             // Not a mistake: an orchestrator may set WARREN_SERVICE_HOST and the like for a service of that name.
             if let Some(meant) = suggestion(name, known.iter().map(String::as_str)) {
-                self.warnings.push(format!("the variable {name} is not known and ignored; did you mean {meant}?"));
+                self.warnings
+                    .push(format!("the variable {name} is not known and ignored; did you mean {meant}?"));
             }
         }
     }
@@ -216,7 +219,9 @@ fn line_of(text: &str, offset: usize) -> usize {
 fn split(setting: &Setting, text: &str) -> Vec<String> {
     match setting.arity {
         Arity::One => vec![text.to_owned()],
-        Arity::Many => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+        Arity::Many => {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        }
     }
 }
 

@@ -40,7 +40,9 @@ impl World {
     }
 
     fn mistakes(&self) -> Vec<String> {
-        let name = |text: String| text.rsplit_once("/warren.toml").map_or(text.clone(), |(_, end)| format!("file{end}"));
+        let name = |text: String| {
+            text.rsplit_once("/warren.toml").map_or(text.clone(), |(_, end)| format!("file{end}"))
+        };
         self.load().mistakes.iter().map(|mistake| name(mistake.to_string())).collect()
     }
 }
@@ -86,7 +88,10 @@ fn a_list_is_an_array_or_commas_or_a_repeated_flag() {
         World::default().flag("seeds", &["a:1,b:2,a:1"]),
     ] {
         let loaded = world.load();
-        assert_eq!((loaded.mistakes, loaded.config.broker.seeds, loaded.config.broker.expect), (vec![], expected.clone(), 2));
+        assert_eq!(
+            (loaded.mistakes, loaded.config.broker.seeds, loaded.config.broker.expect),
+            (vec![], expected.clone(), 2)
+        );
     }
 }
 
@@ -116,7 +121,9 @@ fn every_mistake_is_listed_with_its_place() {
 fn what_contradicts_itself_is_a_mistake() {
     assert_eq!(
         World::default().flag("expect", &["3"]).mistakes(),
-        ["--expect: expect: more than one node is expected but there are no seeds: name their addresses in seeds"]
+        [
+            "--expect: expect: more than one node is expected but there are no seeds: name their addresses in seeds"
+        ]
     );
     assert_eq!(
         World::default().flag("http_listen", &["127.0.0.1:5672"]).mistakes(),
@@ -124,7 +131,9 @@ fn what_contradicts_itself_is_a_mistake() {
     );
     assert_eq!(
         World::default().flag("amqps_listen", &[":5671"]).mistakes(),
-        ["--amqps-listen: amqps_listen: this version has no TLS listeners: leave it empty and terminate TLS in front"]
+        [
+            "--amqps-listen: amqps_listen: this version has no TLS listeners: leave it empty and terminate TLS in front"
+        ]
     );
 }
 
@@ -133,14 +142,20 @@ fn broken_toml_and_a_missing_file_are_mistakes() {
     let broken = World::default().file("shards = 2\nheartbeat_s =\n");
     let mistakes = broken.mistakes();
     assert!(mistakes.iter().any(|text| text.starts_with("file:2: not TOML: ")), "{mistakes:?}");
-    let around = Surroundings { variables: &BTreeMap::new(), default_file: Path::new("/nowhere/warren.toml") };
+    let around =
+        Surroundings { variables: &BTreeMap::new(), default_file: Path::new("/nowhere/warren.toml") };
     let loaded = load(Some(Path::new("/nowhere/at-all.toml")), &Flags::new(), &around, HOST);
-    assert!(loaded.mistakes[0].to_string().starts_with("cannot read /nowhere/at-all.toml: "), "{:?}", loaded.mistakes);
+    assert!(
+        loaded.mistakes[0].to_string().starts_with("cannot read /nowhere/at-all.toml: "),
+        "{:?}",
+        loaded.mistakes
+    );
 }
 
 #[test]
 fn the_administrator_comes_from_rabbitmqs_variables_or_our_own_which_win() {
-    let theirs = World::default().variable("RABBITMQ_DEFAULT_USER", "ann").variable("RABBITMQ_DEFAULT_PASS", "secret");
+    let theirs =
+        World::default().variable("RABBITMQ_DEFAULT_USER", "ann").variable("RABBITMQ_DEFAULT_PASS", "secret");
     let config = theirs.load().config.broker;
     assert_eq!((config.default_user.as_str(), config.default_password.as_str()), ("ann", "secret"));
     let both = theirs.variable("WARREN_DEFAULT_USER", "bob");
@@ -156,7 +171,11 @@ fn a_password_is_read_from_a_file_and_never_printed() {
     let loaded = world.load();
     assert_eq!(loaded.config.broker.default_password, "hunter2");
     assert!(!loaded.printed.contains("hunter2"), "{}", loaded.printed);
-    assert!(loaded.printed.contains("default_password = \"***\"  # WARREN_DEFAULT_PASSWORD_FILE"), "{}", loaded.printed);
+    assert!(
+        loaded.printed.contains("default_password = \"***\"  # WARREN_DEFAULT_PASSWORD_FILE"),
+        "{}",
+        loaded.printed
+    );
 }
 
 #[test]
@@ -204,7 +223,11 @@ fn every_setting_is_read_and_its_default_is_right() {
     let mut world = World::default();
     for setting in SETTINGS {
         let line = format!("{} = ", setting.key);
-        assert!(loaded.printed.lines().any(|printed| printed.starts_with(&line)), "{} is never read", setting.key);
+        assert!(
+            loaded.printed.lines().any(|printed| printed.starts_with(&line)),
+            "{} is never read",
+            setting.key
+        );
         if let Some(default) = setting.default {
             world = world.variable(&setting.variable(), default);
         }

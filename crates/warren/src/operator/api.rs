@@ -90,7 +90,9 @@ impl Api {
         let base = match node.split_once("://") {
             Some(("http", _)) => node.to_owned(),
             Some((scheme, _)) => {
-                return Err(Failure::Usage(format!("--node: {scheme} is not supported, write http://HOST:PORT")));
+                return Err(Failure::Usage(format!(
+                    "--node: {scheme} is not supported, write http://HOST:PORT"
+                )));
             }
             None => format!("http://{node}"),
         };
@@ -138,7 +140,8 @@ impl Api {
     }
 
     fn ask(&self, path: &str) -> Result<(u16, Value), Failure> {
-        let request = self.agent.get(format!("{}{path}", self.base)).header("authorization", &self.authorization);
+        let request =
+            self.agent.get(format!("{}{path}", self.base)).header("authorization", &self.authorization);
         let mut response = request.call().map_err(|error| self.failure(error))?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_MAX_BYTES).read_to_string();
@@ -170,7 +173,9 @@ fn reason(body: &Value, otherwise: &str) -> String {
 pub(crate) fn encode(part: &str) -> String {
     part.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         })
         .collect()

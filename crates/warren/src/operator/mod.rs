@@ -20,7 +20,13 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "URL", env = "WARREN_NODE", default_value = "http://127.0.0.1:15672")]
     node: String,
     /// Who asks, as NAME:PASSWORD.
-    #[arg(long, value_name = "NAME:PASSWORD", env = "WARREN_USER", default_value = "guest:guest", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME:PASSWORD",
+        env = "WARREN_USER",
+        default_value = "guest:guest",
+        hide_env_values = true
+    )]
     user: String,
     /// A table for people (tab-separated off a terminal), or JSON as the HTTP API names it.
     #[arg(long, short, value_enum, env = "WARREN_OUTPUT", default_value_t = Output::Table)]
@@ -80,13 +86,18 @@ pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
 /// [`Failure`] when the node cannot be asked or refuses.
 pub(crate) fn status(connection: &Connection) -> Result<(), Failure> {
     let api = Api::new(&connection.node, &connection.user, connection.timeout)?;
-    let (overview, nodes, shards) = (api.get("/api/overview")?, api.get("/api/nodes")?, api.get("/api/warren/shards")?);
+    let (overview, nodes, shards) =
+        (api.get("/api/overview")?, api.get("/api/nodes")?, api.get("/api/warren/shards")?);
     match connection.output {
         Output::Json => {
             print_json(&serde_json::json!({ "overview": overview, "nodes": nodes, "shards": shards }))
         }
         Output::Table => {
-            println!("Cluster {}, asked through {}", field(&overview, "cluster_name"), field(&overview, "node"));
+            println!(
+                "Cluster {}, asked through {}",
+                field(&overview, "cluster_name"),
+                field(&overview, "node")
+            );
             println!();
             nodes_table(&nodes).print();
             println!();
@@ -257,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_shard_without_a_leader_shows_a_dash() {
-        let shards = json!([{ "shard": 1, "leader": null, "members": ["a", "b"], "term": 4, "committed": 9 }]);
+        let shards =
+            json!([{ "shard": 1, "leader": null, "members": ["a", "b"], "term": 4, "committed": 9 }]);
         assert_eq!(
             shards_table(&shards).plain(),
             "shard\tleader\treplicas\tterm\tcommitted\tlag\n1\t-\ta b\t4\t9\t-\n"

@@ -15,7 +15,11 @@ pub(crate) struct Table {
 impl Table {
     /// An empty table.
     pub(crate) fn new(headings: &[&str], first_number: usize) -> Self {
-        Self { headings: headings.iter().map(|text| (*text).to_owned()).collect(), rows: Vec::new(), first_number }
+        Self {
+            headings: headings.iter().map(|text| (*text).to_owned()).collect(),
+            rows: Vec::new(),
+            first_number,
+        }
     }
 
     /// Adds a row.
@@ -56,7 +60,10 @@ impl Table {
     }
 
     fn is_numeric(&self, column: usize) -> bool {
-        self.rows.iter().filter_map(|cells| cells.get(column)).all(|cell| cell == "-" || cell.parse::<i64>().is_ok())
+        self.rows
+            .iter()
+            .filter_map(|cells| cells.get(column))
+            .all(|cell| cell == "-" || cell.parse::<i64>().is_ok())
     }
 
     fn lines(&self) -> impl Iterator<Item = &Vec<String>> {
@@ -74,7 +81,9 @@ pub(crate) fn number(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
-        Some(value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => value.to_string(),
+        Some(value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
+            value.to_string()
+        }
     }
 }
 

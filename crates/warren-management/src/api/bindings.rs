@@ -1,0 +1,110 @@
+//! Bindings, by vhost and from either end.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use warren_broker::admin::BindingInfo;
+
+use super::Asked;
+use crate::answer::Answer;
+use crate::error::ApiError;
+use crate::path::End;
+use crate::table;
+
+impl Asked<'_> {
+    pub(super) fn bindings(&self, vhost: Option<&str>) -> Result<Answer, ApiError> {
+        if let Some(vhost) = vhost {
+            self.caller.must_see(self.admin, vhost)?;
+        }
+        let mut bindings = self.admin.bindings(vhost);
+        bindings.retain(|binding| self.caller.sees(&binding.vhost));
+        Ok(Answer::List(bindings.iter().map(shape_binding).collect()))
+    }
+
+    pub(super) async fn bindings_of_queue(&self, vhost: &str, name: &str) -> Result<Answer, ApiError> {
+        self.caller.must_see(self.admin, vhost)?;
+        self.must_exist(vhost, name).await?;
+        Ok(self.bindings_where(vhost, |binding| binding.to_queue && binding.destination == name))
+    }
+
+    pub(super) fn bindings_of_exchange(&self, vhost: &str, name: &str, end: End) -> Result<Answer, ApiError> {
+        // Says 404 for an exchange that is not there.
+        self.exchange(vhost, name)?;
+        Ok(self.bindings_where(vhost, |binding| match end {
+            End::Source => binding.source == name,
+            End::Destination => !binding.to_queue && binding.destination == name,
+        }))
+    }
+
+    pub(super) fn bindings_between(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        to_queue: bool,
+    ) -> Result<Answer, ApiError> {
+        self.caller.must_see(self.admin, vhost)?;
+        Ok(self.bindings_where(vhost, |binding| {
+            binding.source == source && binding.to_queue == to_queue && binding.destination == destination
+        }))
+    }
+
+    fn bindings_where(&self, vhost: &str, wanted: impl Fn(&BindingInfo) -> bool) -> Answer {
+        let bindings = self.admin.bindings(Some(vhost));
+        Answer::List(bindings.iter().filter(|binding| wanted(binding)).map(shape_binding).collect())
+    }
+}
+
+fn shape_binding(binding: &BindingInfo) -> Value {
+    let arguments = table::to_json(&binding.arguments);
+    json!({
+        "source": binding.source,
+        "vhost": binding.vhost,
+        "destination": binding.destination,
+        "destination_type": if binding.to_queue { "queue" } else { "exchange" },
+        "routing_key": binding.routing_key,
+        "properties_key": properties_key(&binding.routing_key, &arguments),
+        "arguments": arguments,
+    })
+}
+
+/// What names a binding among those with the same ends: `~`, the encoded key, or `KEY~HASH` with arguments.
+fn properties_key(routing_key: &str, arguments: &Value) -> String {
+    let mut key = String::new();
+    for byte in routing_key.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => key.push(byte.into()),
+            byte => {
+                // Writing to a string cannot fail.
+                let _infallible = write!(key, "%{byte:02X}");
+            }
+        }
+    }
+    let without_arguments = arguments.as_object().is_none_or(serde_json::Map::is_empty);
+    match (key.is_empty(), without_arguments) {
+        (true, true) => "~".to_owned(),
+        (false, true) => key,
+        (_, false) => format!("{key}~{:016x}", fnv1a(arguments.to_string().as_bytes())),
+    }
+}
+
+/// FNV-1a: any hash does that stays the same from one version to the next.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_is_named_by_its_key_and_arguments() {
+        assert_eq!(properties_key("", &json!({})), "~");
+        assert_eq!(properties_key("a/b.*", &json!({})), "a%2Fb.%2A");
+        assert_eq!(properties_key("k", &json!({ "x": 1 })), properties_key("k", &json!({ "x": 1 })));
+        assert_ne!(properties_key("k", &json!({ "x": 1 })), properties_key("k", &json!({ "x": 2 })));
+        assert!(properties_key("", &json!({ "x": 1 })).starts_with('~'));
+    }
+}

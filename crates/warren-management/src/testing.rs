@@ -1,0 +1,350 @@
+//! A broker made of fixed values, for the tests of this crate.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use warren_broker::admin::{
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, QueueInfo,
+    ShardInfo, UserInfo,
+};
+use warren_types::{
+    AmqpError, ConnectionId, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
+};
+
+use crate::{Management, api};
+
+const A: NodeId = NodeId(0xa);
+const B: NodeId = NodeId(0xb);
+
+/// Two nodes, `warren@a` (this) and `warren@b`; vhosts `/` and `other`; users whose password is their name:
+/// `guest` (administrator), `ann` (management, `/`), `mon` (monitoring), `bob` (no tag).
+pub(crate) struct Fake {
+    pub(crate) ready: Result<(), String>,
+    /// What was changed, as text.
+    pub(crate) changes: Mutex<Vec<String>>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self { ready: Ok(()), changes: Mutex::default() }
+    }
+}
+
+impl Fake {
+    fn note(&self, change: String) {
+        self.changes.lock().unwrap().push(change);
+    }
+}
+
+fn queue(vhost: &str, name: &str, leader: Option<NodeId>, counts: Option<(u64, u64)>) -> QueueInfo {
+    QueueInfo {
+        spec: Arc::new(QueueSpec {
+            id: QueueId(1),
+            vhost: vhost.into(),
+            name: name.into(),
+            host: QueueHost::Shard(ShardId(1)),
+            durable: true,
+            exclusive: None,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        }),
+        ready: counts.map(|(ready, _)| ready),
+        unacked: counts.map(|(_, unacked)| unacked),
+        consumers: counts.map(|_| 2),
+        ready_bytes: counts.map(|(ready, _)| ready * 10),
+        leader,
+        members: vec![A, B],
+        online: if counts.is_some() { vec![A, B] } else { vec![A] },
+    }
+}
+
+#[async_trait]
+impl Admin for Fake {
+    fn node_name(&self) -> String {
+        "warren@a".to_owned()
+    }
+
+    fn cluster_name(&self) -> String {
+        "test".to_owned()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.ready.clone()
+    }
+
+    fn login(&self, user: &str, password: &[u8]) -> Option<Vec<String>> {
+        let known = self.users().into_iter().find(|known| known.name == user)?;
+        (password == user.as_bytes()).then_some(known.tags)
+    }
+
+    fn guest_loopback_only(&self) -> bool {
+        true
+    }
+
+    fn nodes(&self) -> Vec<NodeInfo> {
+        let node = |id: NodeId, name: &str| NodeInfo {
+            id,
+            name: name.to_owned(),
+            address: format!("{name}:25672"),
+            running: id == A,
+            this: id == A,
+            metadata_leader: id == A,
+            shards_led: 1,
+        };
+        vec![node(A, "warren@a"), node(B, "warren@b")]
+    }
+
+    fn shards(&self) -> Vec<ShardInfo> {
+        let group = |shard: Option<u32>, leader: Option<NodeId>, lag: Vec<(NodeId, u64)>| ShardInfo {
+            shard: shard.map(ShardId),
+            leader,
+            members: vec![A, B],
+            preferred: Some(A),
+            term: 3,
+            last_log: Some(10),
+            applied: Some(9),
+            lag,
+        };
+        vec![
+            group(None, Some(A), vec![]),
+            group(Some(1), Some(A), vec![(B, 7)]),
+            group(Some(2), None, vec![]),
+        ]
+    }
+
+    fn connections(&self) -> Vec<ConnectionInfo> {
+        vec![ConnectionInfo {
+            id: ConnectionId(1),
+            name: "127.0.0.1:4000 -> 127.0.0.1:5672".to_owned(),
+            user_provided_name: Some("tests".to_owned()),
+            user: "guest".to_owned(),
+            vhost: "/".to_owned(),
+            channels: 2,
+            connected_at: 1_000,
+            heartbeat_s: 60,
+            frame_max: 131_072,
+            client_properties: FieldTable::default(),
+        }]
+    }
+
+    async fn queues(&self, vhost: Option<&str>) -> Vec<QueueInfo> {
+        let all = vec![
+            queue("/", "hello", Some(A), Some((3, 1))),
+            queue("/", "orphan", None, None),
+            queue("other", "theirs", Some(B), Some((0, 0))),
+        ];
+        all.into_iter().filter(|queue| vhost.is_none_or(|vhost| *queue.spec.vhost == *vhost)).collect()
+    }
+
+    async fn queue(&self, vhost: &str, name: &str) -> Option<QueueInfo> {
+        self.queues(Some(vhost)).await.into_iter().find(|queue| *queue.spec.name == *name)
+    }
+
+    fn vhosts(&self) -> Vec<String> {
+        vec!["/".to_owned(), "other".to_owned()]
+    }
+
+    fn exchanges(&self, vhost: Option<&str>) -> Vec<ExchangeInfo> {
+        let exchange = |vhost: &str, name: &str| ExchangeInfo {
+            vhost: vhost.to_owned(),
+            name: name.to_owned(),
+            kind: "direct".to_owned(),
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        };
+        let all = vec![exchange("/", ""), exchange("/", "logs"), exchange("other", "")];
+        all.into_iter().filter(|exchange| vhost.is_none_or(|vhost| exchange.vhost == vhost)).collect()
+    }
+
+    fn bindings(&self, vhost: Option<&str>) -> Vec<BindingInfo> {
+        let binding = |source: &str, key: &str| BindingInfo {
+            vhost: "/".to_owned(),
+            source: source.to_owned(),
+            destination: "hello".to_owned(),
+            to_queue: true,
+            routing_key: key.to_owned(),
+            arguments: FieldTable::default(),
+        };
+        let all = vec![binding("", "hello"), binding("logs", "a/b")];
+        all.into_iter().filter(|binding| vhost.is_none_or(|vhost| binding.vhost == vhost)).collect()
+    }
+
+    fn users(&self) -> Vec<UserInfo> {
+        let user = |name: &str, tags: &[&str]| UserInfo {
+            name: name.to_owned(),
+            password_hash: "hash".to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        };
+        vec![
+            user("ann", &["management"]),
+            user("bob", &[]),
+            user("guest", &["administrator"]),
+            user("mon", &["monitoring"]),
+        ]
+    }
+
+    fn permissions(&self) -> Vec<PermissionInfo> {
+        let permission = |user: &str, configure: &str| PermissionInfo {
+            user: user.to_owned(),
+            vhost: "/".to_owned(),
+            configure: configure.to_owned(),
+            write: ".*".to_owned(),
+            read: String::new(),
+        };
+        vec![permission("ann", "^ann"), permission("bob", ".*"), permission("guest", ".*")]
+    }
+
+    async fn create_vhost(&self, name: &str, user: &str) -> Result<bool, AdminError> {
+        self.note(format!("create vhost {name} for {user}"));
+        Ok(!self.vhosts().iter().any(|vhost| vhost == name))
+    }
+
+    async fn delete_vhost(&self, name: &str) -> Result<(), AdminError> {
+        self.note(format!("delete vhost {name}"));
+        Ok(())
+    }
+
+    async fn put_user(
+        &self,
+        name: &str,
+        password: Result<String, String>,
+        tags: Vec<String>,
+    ) -> Result<bool, AdminError> {
+        self.note(format!("put user {name} {password:?} {tags:?}"));
+        Ok(!self.users().iter().any(|user| user.name == name))
+    }
+
+    async fn delete_user(&self, name: &str) -> Result<(), AdminError> {
+        self.note(format!("delete user {name}"));
+        Ok(())
+    }
+
+    async fn set_permissions(&self, permission: PermissionInfo) -> Result<bool, AdminError> {
+        let PermissionInfo { user, vhost, configure, write, read } = permission;
+        self.note(format!("permit {user} {vhost} {configure} {write} {read}"));
+        Ok(false)
+    }
+
+    async fn clear_permissions(&self, vhost: &str, user: &str) -> Result<(), AdminError> {
+        self.note(format!("clear {vhost} {user}"));
+        Ok(())
+    }
+
+    async fn declare_queue(
+        &self,
+        vhost: &str,
+        name: &str,
+        durable: bool,
+        auto_delete: bool,
+        arguments: FieldTable,
+    ) -> Result<bool, AdminError> {
+        let arguments = crate::table::to_json(&arguments);
+        self.note(format!("declare {vhost} {name} durable={durable} auto_delete={auto_delete} {arguments}"));
+        match name {
+            "hello" => {
+                let text = "inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'false' but current is 'true'";
+                Err(AmqpError::new(ReplyCode::PreconditionFailed, text).into())
+            }
+            "slow" => Err(AdminError::Unavailable("no leader".to_owned())),
+            _ => Ok(true),
+        }
+    }
+
+    async fn delete_queue(
+        &self,
+        vhost: &str,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(), AdminError> {
+        self.note(format!("delete {vhost} {name} if_unused={if_unused} if_empty={if_empty}"));
+        Ok(())
+    }
+
+    async fn purge_queue(&self, vhost: &str, name: &str) -> Result<u64, AdminError> {
+        self.note(format!("purge {vhost} {name}"));
+        Ok(3)
+    }
+
+    fn close_connection(&self, name: &str, reason: &str) -> bool {
+        self.note(format!("close {name}: {reason}"));
+        true
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Null for an empty body.
+    pub(crate) body: Value,
+}
+
+/// A client of the API over a [`Fake`].
+pub(crate) struct Client {
+    pub(crate) fake: Arc<Fake>,
+    management: Management,
+    authorization: Option<String>,
+    peer: IpAddr,
+}
+
+impl Client {
+    /// Logs in as this user from loopback.
+    pub(crate) fn of(user: &str) -> Self {
+        Self::new(Fake::default())
+            .with_authorization(&format!("Basic {}", STANDARD.encode(format!("{user}:{user}"))))
+    }
+
+    /// Without credentials.
+    pub(crate) fn new(fake: Fake) -> Self {
+        let (fake, management) = (Arc::new(fake), Management::new());
+        management.attach(fake.clone());
+        Self { fake, management, authorization: None, peer: IpAddr::from([127, 0, 0, 1]) }
+    }
+
+    /// Of a node whose broker does not run yet.
+    pub(crate) fn of_starting_node() -> Self {
+        Self { management: Management::new(), ..Self::of("guest") }
+    }
+
+    pub(crate) fn with_authorization(mut self, header: &str) -> Self {
+        self.authorization = Some(header.to_owned());
+        self
+    }
+
+    pub(crate) fn from(mut self, peer: &str) -> Self {
+        self.peer = peer.parse().unwrap();
+        self
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(body.into()).unwrap();
+        let response = api::respond(&self.management, self.peer, Instant::now(), request).await;
+        let (head, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Reply { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, "").await
+    }
+
+    pub(crate) fn changes(&self) -> Vec<String> {
+        self.fake.changes.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,408 @@
+use axum::http::header;
+use serde_json::{Value, json};
+
+use crate::testing::{Client, Fake};
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_queue_tells_its_leader_members_and_counts() {
+    let reply = Client::of("guest").get("/api/queues/%2F/hello").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+    for (key, value) in [
+        ("name", json!("hello")),
+        ("vhost", json!("/")),
+        ("type", json!("classic")),
+        ("durable", json!(true)),
+        ("auto_delete", json!(false)),
+        ("exclusive", json!(false)),
+        ("arguments", json!({})),
+        ("state", json!("running")),
+        ("node", json!("warren@a")),
+        ("leader", json!("warren@a")),
+        ("members", json!(["warren@a", "warren@b"])),
+        ("online", json!(["warren@a", "warren@b"])),
+        ("messages", json!(4)),
+        ("messages_ready", json!(3)),
+        ("messages_unacknowledged", json!(1)),
+        ("consumers", json!(2)),
+    ] {
+        assert_eq!(reply.body[key], value, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_whose_leader_is_silent_has_no_counts() {
+    let reply = Client::of("guest").get("/api/queues/%2F/orphan").await;
+    assert_eq!((&reply.body["state"], &reply.body["leader"]), (&json!("minority"), &Value::Null));
+    assert!(reply.body.get("messages").is_none() && reply.body.get("consumers").is_none(), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn listings_of_queues_are_by_vhost_and_tolerate_a_slash() {
+    let client = Client::of("guest");
+    assert_eq!(names(&client.get("/api/queues").await.body), ["hello", "orphan", "theirs"]);
+    assert_eq!(names(&client.get("/api/queues/").await.body), ["hello", "orphan", "theirs"]);
+    assert_eq!(names(&client.get("/api/queues/%2F").await.body), ["hello", "orphan"]);
+    assert_eq!(names(&client.get("/api/queues/other/").await.body), ["theirs"]);
+    assert_eq!(client.get("/api/queues/nowhere").await.status, 404);
+    assert_eq!(client.get("/api/queues//").await.status, 404);
+    let page = client.get("/api/queues?page=1&page_size=2&columns=name&name=H").await.body;
+    assert_eq!(page["items"], json!([{ "name": "hello" }, { "name": "orphan" }]));
+    assert_eq!((&page["total_count"], &page["page_count"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_login_fails_in_rabbitmqs_three_ways() {
+    let nobody = Client::new(Fake::default()).get("/api/overview").await;
+    assert_eq!((nobody.status.as_u16(), &nobody.body), (401, &Value::Null));
+    assert_eq!(nobody.headers[header::WWW_AUTHENTICATE], "Basic realm=\"RabbitMQ Management\"");
+
+    for header in ["Basic Z3Vlc3Q6d3Jvbmc=", "Basic !!!", "Bearer token", "Basic", "Basic Z3Vlc3Q="] {
+        let wrong = Client::new(Fake::default()).with_authorization(header).get("/api/overview").await;
+        assert_eq!(wrong.status, 401, "{header}");
+        assert_eq!(wrong.body, json!({ "error": "not_authorized", "reason": "Login failed" }), "{header}");
+        assert!(wrong.headers.contains_key(header::WWW_AUTHENTICATE), "{header}");
+    }
+
+    let untagged = Client::of("bob").get("/api/overview").await;
+    assert_eq!(untagged.status, 401);
+    assert_eq!(untagged.body, json!({ "error": "not_authorised", "reason": "Not management user" }));
+}
+
+#[tokio::test]
+async fn guest_comes_from_this_machine_only() {
+    for (peer, status) in [
+        ("127.0.0.1", 200),
+        ("::1", 200),
+        ("::ffff:127.0.0.1", 200),
+        ("10.0.0.7", 401),
+        ("::ffff:10.0.0.7", 401),
+    ] {
+        assert_eq!(Client::of("guest").from(peer).get("/api/whoami").await.status, status, "{peer}");
+    }
+    let refused = Client::of("guest").from("10.0.0.7").get("/api/whoami").await;
+    assert_eq!(refused.body["reason"], "User can only log in via localhost");
+    assert_eq!(Client::of("ann").from("10.0.0.7").get("/api/whoami").await.status, 200);
+}
+
+#[tokio::test]
+async fn tags_decide_what_is_seen() {
+    let (ann, mon) = (Client::of("ann"), Client::of("mon"));
+    assert_eq!(ann.get("/api/whoami").await.body, json!({ "name": "ann", "tags": ["management"] }));
+    assert_eq!(names(&ann.get("/api/queues").await.body), ["hello", "orphan"]);
+    assert_eq!(
+        ann.get("/api/queues/other").await.body["reason"],
+        "User not authorised to access virtual host"
+    );
+    assert_eq!(ann.get("/api/nodes").await.body["reason"], "Not monitor user");
+    assert_eq!(ann.get("/api/users").await.body["reason"], "Not administrator user");
+    assert_eq!(ann.get("/api/connections").await.body, json!([]));
+    assert_eq!(names(&ann.get("/api/vhosts").await.body), ["/"]);
+    assert_eq!(names(&mon.get("/api/vhosts").await.body), ["/", "other"]);
+    assert_eq!(mon.get("/api/queues").await.body, json!([]));
+    assert_eq!(names(&mon.get("/api/nodes").await.body), ["warren@a", "warren@b"]);
+    assert_eq!(mon.get("/api/connections").await.body[0]["user_provided_name"], "tests");
+    assert_eq!(mon.get("/api/permissions").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_and_a_wrong_method_405() {
+    let client = Client::of("guest");
+    for path in [
+        "/",
+        "/api",
+        "/api/nothing",
+        "/api/queues/%2F/none",
+        "/api/exchanges/%2F/none",
+        "/api/nodes/none",
+        "/api/users/none",
+        "/api/vhosts/none",
+        "/api/permissions/%2F/mon",
+        "/api/queues/%2F/none/bindings",
+        "/api/connections/none",
+        "/api/users/none/permissions",
+    ] {
+        let reply = client.get(path).await;
+        assert_eq!(reply.status, 404, "{path}");
+        assert_eq!(reply.body, json!({ "error": "Object Not Found", "reason": "Not Found" }), "{path}");
+    }
+    for (method, path, allow) in [
+        ("DELETE", "/api/overview", "HEAD, GET, OPTIONS"),
+        ("POST", "/api/queues/%2F/hello", "HEAD, GET, PUT, DELETE, OPTIONS"),
+        ("GET", "/api/queues/%2F/hello/contents", "DELETE, OPTIONS"),
+        ("BREW", "/api/nodes", "HEAD, GET, OPTIONS"),
+    ] {
+        let reply = client.send(method, path, "").await;
+        assert_eq!(
+            (reply.status.as_u16(), &reply.headers[header::ALLOW]),
+            (405, &allow.parse().unwrap()),
+            "{method} {path}"
+        );
+    }
+    let options = Client::new(Fake::default()).send("OPTIONS", "/api/queues", "").await;
+    assert_eq!(
+        (options.status.as_u16(), options.headers[header::ALLOW].to_str().unwrap()),
+        (200, "HEAD, GET, OPTIONS")
+    );
+    assert_eq!(client.send("HEAD", "/api/queues/%2F/hello", "").await.status, 200);
+    assert_eq!(client.get("/api/queues/%zz").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_queue_is_declared_with_defaults_and_arguments() {
+    let client = Client::of("guest");
+    let body =
+        r#"{"auto_delete":true,"arguments":{"x-max-length":5,"x-queue-type":"quorum"},"node":"ignored"}"#;
+    assert_eq!(client.send("PUT", "/api/queues/%2F/a%2Fb", body).await.status, 201);
+    assert_eq!(client.send("PUT", "/api/queues/%2F/plain", "").await.status, 201);
+    assert_eq!(
+        client.changes(),
+        [
+            r#"declare / a/b durable=true auto_delete=true {"x-max-length":5,"x-queue-type":"quorum"}"#,
+            "declare / plain durable=true auto_delete=false {}",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_refused_declare_says_why() {
+    let client = Client::of("guest");
+    let conflict = client.send("PUT", "/api/queues/%2F/hello", r#"{"durable":false}"#).await;
+    assert_eq!((conflict.status.as_u16(), &conflict.body["error"]), (400, &json!("bad_request")));
+    assert!(
+        conflict.body["reason"].as_str().unwrap().starts_with("inequivalent arg 'durable'"),
+        "{}",
+        conflict.body
+    );
+    let slow = client.send("PUT", "/api/queues/%2F/slow", "{}").await;
+    assert_eq!((slow.status.as_u16(), &slow.body["reason"]), (503, &json!("no leader")));
+    let nowhere = client.send("PUT", "/api/queues/nowhere/q", "{}").await;
+    assert_eq!(
+        (nowhere.status.as_u16(), nowhere.body),
+        (404, json!({ "error": "not_found", "reason": "vhost_not_found" }))
+    );
+    for body in ["not json", "[]", "7", r#"{"durable":7}"#, r#"{"arguments":"x"}"#] {
+        assert_eq!(client.send("PUT", "/api/queues/%2F/q", body).await.status, 400, "{body}");
+    }
+    let huge = "x".repeat(2 * 1024 * 1024);
+    assert_eq!(client.send("PUT", "/api/queues/%2F/q", huge).await.status, 400);
+    let long = format!("/api/queues/%2F/{}", "q".repeat(256));
+    assert_eq!(client.send("PUT", &long, "{}").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_queue_is_deleted_and_purged_only_where_it_is() {
+    let client = Client::of("guest");
+    assert_eq!(client.send("DELETE", "/api/queues/%2F/hello?if-empty=true", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/queues/%2F/hello/contents", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/queues/%2F/none", "").await.status, 404);
+    assert_eq!(client.send("DELETE", "/api/queues/%2F/none/contents", "").await.status, 404);
+    assert_eq!(client.changes(), ["delete / hello if_unused=false if_empty=true", "purge / hello"]);
+}
+
+#[tokio::test]
+async fn permissions_bound_what_a_user_without_the_administrator_tag_may_change() {
+    let ann = Client::of("ann");
+    assert_eq!(ann.send("PUT", "/api/queues/%2F/ann.q", "{}").await.status, 201);
+    for (method, path) in [
+        ("PUT", "/api/queues/%2F/q"),
+        ("PUT", "/api/queues/other/ann.q"),
+        ("DELETE", "/api/queues/%2F/hello"),
+        ("DELETE", "/api/queues/%2F/hello/contents"),
+        ("PUT", "/api/vhosts/v"),
+        ("DELETE", "/api/vhosts/other"),
+        ("PUT", "/api/users/ann"),
+        ("DELETE", "/api/users/guest"),
+        ("PUT", "/api/permissions/%2F/ann"),
+        ("DELETE", "/api/permissions/%2F/guest"),
+        ("DELETE", "/api/connections/127.0.0.1:4000%20-%3E%20127.0.0.1:5672"),
+    ] {
+        assert_eq!(
+            ann.send(method, path, r#"{"tags":"","configure":"","write":"","read":""}"#).await.status,
+            401,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(ann.changes(), ["declare / ann.q durable=true auto_delete=false {}"]);
+}
+
+#[tokio::test]
+async fn vhosts_are_made_and_deleted() {
+    let client = Client::of("guest");
+    assert_eq!(client.send("PUT", "/api/vhosts/new", "").await.status, 201);
+    assert_eq!(client.send("PUT", "/api/vhosts/%2F", "{}").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/vhosts/other", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/vhosts/none", "").await.status, 404);
+    assert_eq!(
+        client.changes(),
+        ["create vhost new for guest", "create vhost / for guest", "delete vhost other"]
+    );
+}
+
+#[tokio::test]
+async fn a_user_comes_with_a_password_or_a_hash_or_neither_never_both() {
+    let client = Client::of("guest");
+    for (body, status) in [
+        (r#"{"tags":"monitoring, management","password":"p"}"#, 201),
+        (
+            r#"{"tags":["policymaker"],"password_hash":"h","hashing_algorithm":"rabbit_password_hashing_sha256"}"#,
+            201,
+        ),
+        (r#"{"tags":""}"#, 201),
+        (r#"{"password":"p"}"#, 400),
+        (r#"{"tags":"","password":"p","password_hash":"h"}"#, 400),
+        (r#"{"tags":[7],"password":"p"}"#, 400),
+        (r#"{"tags":"","password":7}"#, 400),
+        (r#"{"tags":"","password_hash":"h","hashing_algorithm":"rabbit_password_hashing_md5"}"#, 400),
+    ] {
+        assert_eq!(client.send("PUT", "/api/users/eve", body).await.status, status, "{body}");
+    }
+    assert_eq!(
+        client.changes(),
+        [
+            r#"put user eve Ok("p") ["monitoring", "management"]"#,
+            r#"put user eve Err("h") ["policymaker"]"#,
+            r#"put user eve Err("") []"#,
+        ]
+    );
+    assert_eq!(client.send("PUT", "/api/users/ann", r#"{"tags":""}"#).await.status, 204);
+    assert_eq!(client.get("/api/users/guest").await.body["tags"], json!(["administrator"]));
+}
+
+#[tokio::test]
+async fn permissions_need_all_three_patterns_and_both_ends() {
+    let client = Client::of("guest");
+    let body = r#"{"configure":"^c","write":"^w","read":"^r"}"#;
+    assert_eq!(client.send("PUT", "/api/permissions/%2F/ann", body).await.status, 204);
+    let missing = client.send("PUT", "/api/permissions/%2F/ann", r#"{"write":""}"#).await;
+    assert_eq!((missing.status.as_u16(), &missing.body["reason"]), (400, &json!("missing: configure, read")));
+    for path in ["/api/permissions/nowhere/ann", "/api/permissions/%2F/nobody"] {
+        let unknown = client.send("PUT", path, body).await;
+        assert_eq!(
+            (unknown.status.as_u16(), &unknown.body["reason"]),
+            (400, &json!("vhost_or_user_not_found")),
+            "{path}"
+        );
+    }
+    assert_eq!(client.send("DELETE", "/api/permissions/%2F/ann", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/permissions/%2F/mon", "").await.status, 404);
+    assert_eq!(client.changes(), ["permit ann / ^c ^w ^r", "clear / ann"]);
+    assert_eq!(client.get("/api/permissions").await.body.as_array().unwrap().len(), 3);
+    assert_eq!(client.get("/api/users/ann/permissions").await.body[0]["configure"], "^ann");
+}
+
+#[tokio::test]
+async fn bindings_are_listed_from_every_side() {
+    let client = Client::of("guest");
+    assert_eq!(client.get("/api/bindings").await.body.as_array().unwrap().len(), 2);
+    assert_eq!(client.get("/api/queues/%2F/hello/bindings").await.body.as_array().unwrap().len(), 2);
+    let from_logs = client.get("/api/exchanges/%2F/logs/bindings/source").await.body;
+    assert_eq!(from_logs, client.get("/api/bindings/%2F/e/logs/q/hello").await.body);
+    assert_eq!(
+        from_logs,
+        json!([{ "source": "logs", "vhost": "/", "destination": "hello", "destination_type": "queue",
+            "routing_key": "a/b", "properties_key": "a%2Fb", "arguments": {} }])
+    );
+    assert_eq!(client.get("/api/exchanges/%2F/logs/bindings/destination").await.body, json!([]));
+    assert_eq!(client.get("/api/exchanges/%2F/amq.default").await.body["name"], "");
+}
+
+#[tokio::test]
+async fn the_overview_has_what_strict_clients_read() {
+    let overview = Client::of("guest").get("/api/overview").await.body;
+    assert_eq!(overview["queue_totals"]["messages"], 4);
+    assert_eq!(
+        overview["object_totals"],
+        json!({ "channels": 2, "connections": 1, "consumers": 4, "exchanges": 3, "queues": 3 })
+    );
+    assert_eq!((&overview["node"], &overview["cluster_name"]), (&json!("warren@a"), &json!("test")));
+    assert_eq!(overview["product_name"], "Warren");
+    assert!(
+        overview["rabbitmq_version"].as_str().unwrap().split('.').all(|part| part.parse::<u32>().is_ok())
+    );
+    assert!(Client::of("ann").get("/api/overview").await.body.get("node").is_none());
+}
+
+#[tokio::test]
+async fn every_node_has_the_keys_without_which_strict_clients_fail() {
+    let nodes = Client::of("guest").get("/api/nodes").await.body;
+    for node in nodes.as_array().unwrap() {
+        for key in [
+            "name",
+            "uptime",
+            "run_queue",
+            "processors",
+            "os_pid",
+            "fd_total",
+            "proc_total",
+            "mem_limit",
+            "mem_alarm",
+            "disk_free_limit",
+            "disk_free_alarm",
+            "rates_mode",
+            "enabled_plugins",
+            "being_drained",
+            "running",
+        ] {
+            assert!(node.get(key).is_some(), "{key} in {node}");
+        }
+    }
+    assert!(nodes[0]["mem_used"].as_u64().unwrap() > 0 && nodes[1]["mem_used"] == 0, "{nodes}");
+}
+
+#[tokio::test]
+async fn shards_tell_their_leader_and_how_far_followers_are_behind() {
+    let shards = Client::of("guest").get("/api/warren/shards").await.body;
+    assert_eq!((&shards[0]["name"], &shards[0]["shard"]), (&json!("metadata"), &Value::Null));
+    assert_eq!((&shards[1]["leader"], &shards[1]["lag"]), (&json!("warren@a"), &json!({ "warren@b": 7 })));
+    assert_eq!((&shards[2]["shard"], &shards[2]["leader"]), (&json!(2), &Value::Null));
+}
+
+#[tokio::test]
+async fn readiness_is_told_without_login_and_with_a_reason() {
+    for path in
+        ["/health/ready", "/api/health/checks/ready-to-serve-clients", "/api/health/checks/is-in-service/"]
+    {
+        let ready = Client::new(Fake::default()).get(path).await;
+        assert_eq!((ready.status.as_u16(), ready.body), (200, json!({ "status": "ok" })), "{path}");
+        let fake = Fake { ready: Err("no contact with a majority".to_owned()), ..Fake::default() };
+        let not = Client::new(fake).get(path).await;
+        assert_eq!(not.status, 503, "{path}");
+        assert_eq!(not.body, json!({ "status": "failed", "reason": "no contact with a majority" }), "{path}");
+        let starting = Client::of_starting_node().get(path).await;
+        assert_eq!(
+            (starting.status.as_u16(), &starting.body["reason"]),
+            (503, &json!("the node is starting")),
+            "{path}"
+        );
+    }
+    let alarms = "/api/health/checks/alarms";
+    assert_eq!(Client::new(Fake::default()).get(alarms).await.status, 401);
+    assert_eq!(Client::of("ann").get(alarms).await.body, json!({ "status": "ok" }));
+}
+
+#[tokio::test]
+async fn a_starting_node_lives_and_refuses_everything_else() {
+    let starting = Client::of_starting_node();
+    assert_eq!(starting.get("/health/live").await.status, 200);
+    assert_eq!(starting.get("/api/overview").await.status, 503);
+    assert_eq!(starting.get("/api/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_with_the_given_reason() {
+    let client = Client::of("guest");
+    let name = "127.0.0.1:4000%20-%3E%20127.0.0.1:5672";
+    let shape = client.get(&format!("/api/connections/{name}")).await.body;
+    assert_eq!(
+        (&shape["peer_host"], &shape["peer_port"], &shape["port"]),
+        (&json!("127.0.0.1"), &json!(4000), &json!(5672))
+    );
+    assert_eq!(client.send("DELETE", &format!("/api/connections/{name}"), "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/connections/none", "").await.status, 404);
+    assert_eq!(client.changes(), ["close 127.0.0.1:4000 -> 127.0.0.1:5672: Closed via management plugin"]);
+}
