@@ -1,15 +1,30 @@
 //! `warren server`: reads the configuration, runs a node and its HTTP listeners, and ends them in order.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warren_broker::{Node, StartError};
+use warren_management::{ListenerKind, Management};
 
-use crate::config::{self, Arity, DEFAULT_FILE, Flags, Loaded, SETTINGS, Surroundings};
+use crate::config::{self, Arity, DEFAULT_FILE, Flags, Loaded, SETTINGS, ServerConfig, Surroundings};
+use crate::operator::say;
 
 /// The exit code for a configuration that cannot be used (sysexits' `EX_CONFIG`): a supervisor should not try again.
 const BAD_CONFIGURATION: u8 = 78;
+/// How often a starting node is asked whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(50);
+/// How long blocking tasks may take to end after everything else has.
+const LINGER: Duration = Duration::from_secs(2);
+/// Below this many open files the start warns.
+const OPEN_FILES_ADVISED: u64 = 65_536;
 
 /// The command line of `warren server`: a flag for every setting, and two that are only flags.
 #[derive(Debug, Default)]
@@ -88,20 +103,175 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         for warning in &loaded.warnings {
             eprintln!("warning: {warning}");
         }
-        print!("{}", loaded.printed);
+        say(&loaded.printed);
         return if loaded.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if !loaded.mistakes.is_empty() {
         eprintln!("error: the configuration has {} mistake(s); nothing was started", loaded.mistakes.len());
         return ExitCode::from(BAD_CONFIGURATION);
     }
-    start(&loaded)
+    start(loaded)
 }
 
-fn start(loaded: &Loaded) -> ExitCode {
+fn start(loaded: Loaded) -> ExitCode {
     crate::logging::start(&loaded.config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    ExitCode::FAILURE
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("warren").build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run_node(loaded));
+    // A blocking task that hangs on a broken disk must not hold the process.
+    runtime.shutdown_timeout(LINGER);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a node ended by itself.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the node does not start: {0}")]
+    Start(#[from] StartError),
+    #[error("cannot listen on {address} for {purpose}: {error}")]
+    Listen { address: SocketAddr, purpose: &'static str, error: std::io::Error },
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    #[error("the node cannot go on: {0}")]
+    Fatal(String),
+}
+
+/// From the first listener to the last: returns after SIGTERM or SIGINT, or when the node fails.
+async fn run_node(loaded: Loaded) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(Failure::Signals)?;
+    let config = loaded.config;
+    introduce(&config, loaded.file.as_deref());
+
+    // Probes are answered from here on, also while the node reads its log.
+    let management = Management::new();
+    let http_stop = CancellationToken::new();
+    let mut http = JoinSet::new();
+    for (address, kind, purpose) in [
+        (config.http_listen, ListenerKind::Api, "HTTP"),
+        (config.metrics_listen, ListenerKind::Metrics, "metrics"),
+    ] {
+        let Some(address) = address else { continue };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| Failure::Listen { address, purpose, error })?;
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(%address, "listening for {purpose}");
+        http.spawn(warren_management::serve(management.clone(), listener, kind, http_stop.clone()));
+    }
+
+    let cluster_listen = config.broker.cluster_listen;
+    let node = tokio::select! {
+        node = Node::start(config.broker) => node?,
+        () = signals.next() => {
+            tracing::info!("stopped before the node had started");
+            return Ok(());
+        }
+    };
+    for address in node.amqp_addresses() {
+        tracing::info!(%address, "listening for AMQP");
+    }
+    tracing::info!(address = %cluster_listen, "listening for other nodes");
+    management.attach(node.admin());
+
+    let outcome = until_told(&node, &mut signals).await;
+    if outcome.is_ok() {
+        tracing::info!("stopping; a second signal skips the drain");
+        tokio::select! {
+            () = node.stop() => {}
+            () = signals.next() => tracing::warn!("told again: stopping at once"),
+        }
+    }
+    http_stop.cancel();
+    while http.join_next().await.is_some() {}
+    outcome
+}
+
+/// Says once that clients are served, and waits for a signal or the node's failure.
+async fn until_told(node: &Node, signals: &mut Signals) -> Result<(), Failure> {
+    let (admin, mut fatal) = (node.admin(), node.fatal());
+    let mut poll = tokio::time::interval(READY_POLL);
+    let mut announced = false;
+    loop {
+        tokio::select! {
+            () = signals.next() => return Ok(()),
+            fatal = fatal.wait_for(Option::is_some) => {
+                let reason = fatal.ok().and_then(|reason| reason.clone());
+                return Err(Failure::Fatal(reason.unwrap_or_else(|| "replication ended without a reason".to_owned())));
+            }
+            _ = poll.tick(), if !announced => {
+                if admin.ready().is_ok() {
+                    announced = true;
+                    tracing::info!("ready: clients are served");
+                    // The phrase that tools of RabbitMQ's world wait for.
+                    say("Server startup complete\n");
+                }
+            }
+        }
+    }
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The start of the story in the log: who, where, with what.
+fn introduce(config: &ServerConfig, file: Option<&Path>) {
+    let files = raise_open_files();
+    let broker = &config.broker;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = broker.node_name,
+        data_dir = %broker.data_dir.display(),
+        config_file = file.map(|path| path.display().to_string()),
+        seeds = ?broker.seeds,
+        open_files_max = files,
+        "Warren starts"
+    );
+    if files.is_some_and(|files| files < OPEN_FILES_ADVISED) {
+        tracing::warn!(
+            open_files_max = files,
+            advised = OPEN_FILES_ADVISED,
+            "few open files: each connection takes one"
+        );
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, as far as the system lets, and tells what holds now.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
 }

@@ -4,6 +4,7 @@
 mod api;
 mod table;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -93,27 +94,22 @@ pub(crate) fn status(connection: &Connection) -> Result<(), Failure> {
             print_json(&serde_json::json!({ "overview": overview, "nodes": nodes, "shards": shards }))
         }
         Output::Table => {
-            println!(
-                "Cluster {}, asked through {}",
-                field(&overview, "cluster_name"),
-                field(&overview, "node")
-            );
-            println!();
-            nodes_table(&nodes).print();
-            println!();
-            shards_table(&shards).print();
             let total = |name: &str| number(overview.pointer(&format!("/queue_totals/{name}")));
             let object = |name: &str| number(overview.pointer(&format!("/object_totals/{name}")));
-            println!();
-            println!(
-                "{} queues, {} messages ({} ready, {} unacked), {} connections, {} consumers",
+            say(&format!(
+                "Cluster {}, asked through {}\n\n{}\n{}\n{} queues, {} messages ({} ready, {} unacked), {} consumers, \
+                 {} connections on this node\n",
+                field(&overview, "cluster_name"),
+                field(&overview, "node"),
+                nodes_table(&nodes),
+                shards_table(&shards),
                 object("queues"),
                 total("messages"),
                 total("messages_ready"),
                 total("messages_unacknowledged"),
-                object("connections"),
                 object("consumers"),
-            );
+                object("connections"),
+            ));
             Ok(())
         }
     }
@@ -129,7 +125,7 @@ pub(crate) fn nodes(connection: &Connection) -> Result<(), Failure> {
     match connection.output {
         Output::Json => print_json(&nodes),
         Output::Table => {
-            nodes_table(&nodes).print();
+            say(&nodes_table(&nodes).to_string());
             Ok(())
         }
     }
@@ -149,7 +145,7 @@ pub(crate) fn queues(arguments: &QueuesArguments) -> Result<(), Failure> {
     match connection.output {
         Output::Json => print_json(&queues),
         Output::Table => {
-            queues_table(&queues).print();
+            say(&queues_table(&queues).to_string());
             Ok(())
         }
     }
@@ -169,48 +165,48 @@ pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     match connection.output {
         Output::Json => print_json(&answer),
         Output::Table => {
-            println!("{}", field(&answer, "status"));
+            say(&format!("{}\n", field(&answer, "status")));
             Ok(())
         }
     }
 }
 
 fn nodes_table(nodes: &Value) -> Table {
-    let mut table = Table::new(&["node", "running", "leads", "connections", "memory", "uptime"], 3);
+    let mut table = Table::new(&["node", "running", "address", "metadata", "shards led"], 4);
     for node in rows(nodes) {
-        let uptime_s = node.get("uptime").and_then(Value::as_u64).unwrap_or(0) / 1000;
-        let memory_mib = node.get("mem_used").and_then(Value::as_u64).unwrap_or(0) / (1024 * 1024);
+        let leads = node.get("metadata_leader").and_then(Value::as_bool).unwrap_or(false);
         table.row([
             field(node, "name"),
             field(node, "running"),
+            field(node, "address"),
+            if leads { "leader" } else { "-" }.to_owned(),
             field(node, "shards_led"),
-            field(node, "connections"),
-            format!("{memory_mib} MiB"),
-            format!("{uptime_s} s"),
         ]);
     }
     table
 }
 
 fn shards_table(shards: &Value) -> Table {
-    let mut table = Table::new(&["shard", "leader", "replicas", "term", "committed", "lag"], 4);
+    let mut table = Table::new(&["shard", "leader", "replicas", "term", "applied", "lag"], 3);
     for shard in rows(shards) {
         let replicas = rows(&shard["members"]).filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
         table.row([
-            field(shard, "shard"),
+            field(shard, "name"),
             field(shard, "leader"),
             replicas,
             field(shard, "term"),
-            field(shard, "committed"),
+            field(shard, "applied"),
             lag_of(shard),
         ]);
     }
     table
 }
 
-/// How far each follower is behind, for those that are: `name 12`.
+/// How far each follower is behind, for those that are: `name 12`. Only the leader knows: `-` when another node was
+/// asked, or nobody follows.
 fn lag_of(shard: &Value) -> String {
-    let Some(lag) = shard.get("lag").and_then(Value::as_object) else { return "-".to_owned() };
+    let lag = shard.get("lag").and_then(Value::as_object).filter(|lag| !lag.is_empty());
+    let Some(lag) = lag else { return "-".to_owned() };
     let behind: Vec<String> = lag
         .iter()
         .filter(|(_, entries)| entries.as_u64() != Some(0))
@@ -238,9 +234,15 @@ fn rows(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
+/// Writes data to stdout. Whoever reads may have gone (`warren queues | head`): that is no failure of ours.
+pub(crate) fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _reader_gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 fn print_json(value: &Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Nonsense(error.to_string()))?;
-    println!("{text}");
+    say(&format!("{text}\n"));
     Ok(())
 }
 
@@ -263,16 +265,15 @@ mod tests {
     fn only_followers_that_are_behind_are_told() {
         assert_eq!(lag_of(&json!({ "lag": { "a": 0, "b": 0 } })), "0");
         assert_eq!(lag_of(&json!({ "lag": { "a": 0, "b": 7, "c": null } })), "b 7, c -");
-        assert_eq!(lag_of(&json!({})), "-");
+        assert_eq!((lag_of(&json!({})), lag_of(&json!({ "lag": {} }))), ("-".to_owned(), "-".to_owned()));
     }
 
     #[test]
     fn a_shard_without_a_leader_shows_a_dash() {
-        let shards =
-            json!([{ "shard": 1, "leader": null, "members": ["a", "b"], "term": 4, "committed": 9 }]);
+        let shards = json!([{ "name": "1", "leader": null, "members": ["a", "b"], "term": 4, "applied": 9 }]);
         assert_eq!(
             shards_table(&shards).plain(),
-            "shard\tleader\treplicas\tterm\tcommitted\tlag\n1\t-\ta b\t4\t9\t-\n"
+            "shard\tleader\treplicas\tterm\tapplied\tlag\n1\t-\ta b\t4\t9\t-\n"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! Tables: aligned on a terminal, tab-separated without borders off it.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use serde_json::Value;
@@ -25,12 +26,6 @@ impl Table {
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
-    }
-
-    /// Prints it to stdout.
-    pub(crate) fn print(&self) {
-        let text = if std::io::stdout().is_terminal() { self.aligned() } else { self.plain() };
-        print!("{text}");
     }
 
     /// Tabs between cells.
@@ -68,6 +63,13 @@ impl Table {
 
     fn lines(&self) -> impl Iterator<Item = &Vec<String>> {
         std::iter::once(&self.headings).chain(&self.rows)
+    }
+}
+
+/// For stdout: aligned if that is a terminal.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&if std::io::stdout().is_terminal() { self.aligned() } else { self.plain() })
     }
 }
 
