@@ -213,24 +213,6 @@ impl Broker {
         true
     }
 
-    /// Waits until this node's catalogue has given out that number; false when it takes too long.
-    pub(crate) async fn knows_queue_number(&self, queue: QueueId, patience: Duration) -> bool {
-        let known = || self.catalogue().read().next_queue_id() > queue;
-        if known() {
-            return true;
-        }
-        let mut revisions = self.catalogue().revision();
-        tokio::time::timeout(patience, async {
-            while !known() {
-                if revisions.changed().await.is_err() {
-                    return;
-                }
-            }
-        })
-        .await
-        .is_ok()
-    }
-
     /// # Errors
     /// 403 without that permission.
     pub(crate) fn check_access(

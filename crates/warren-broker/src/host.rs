@@ -216,6 +216,10 @@ impl QueueDirectory for Directory<'_> {
     fn queue(&self, id: QueueId) -> Option<Arc<QueueSpec>> {
         self.0.queue_by_id(id).cloned()
     }
+
+    fn newest(&self) -> QueueId {
+        QueueId(self.0.next_queue_id().0.saturating_sub(1))
+    }
 }
 
 /// What a turn of the loop woke up for.

@@ -255,14 +255,16 @@ async fn delete_queues(broker: Arc<Broker>, mut queues: mpsc::Receiver<QueueId>,
 
 /// Tells the hosts here which queues the catalogue has forgotten.
 async fn pass_on_deletions(broker: Arc<Broker>, running: CancellationToken) {
-    let mut deletions = broker.catalogue().take_deletions();
+    let mut revisions = broker.catalogue().revision();
     loop {
-        let deleted = tokio::select! {
+        tokio::select! {
             () = running.cancelled() => break,
-            deleted = deletions.recv() => deleted,
-        };
-        let Some(deleted) = deleted else { break };
-        let deleted: Arc<[QueueId]> = Arc::from(deleted);
+            changed = revisions.changed() => if changed.is_err() { break },
+        }
+        let deleted: Arc<[QueueId]> = Arc::from(broker.catalogue().take_deleted());
+        if deleted.is_empty() {
+            continue;
+        }
         for handle in broker.hosts().all() {
             let _stopped = handle.inputs().send(HostInput::QueuesDeleted(Arc::clone(&deleted))).await;
         }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use warren_catalogue::hash_password;
 use warren_proto::catalogue::{Command, DeclareQueue, Destination, PermissionRecord, UserRecord};
 use warren_proto::session::{Answer, Ask, Counts};
+use warren_raft::GroupStatus;
 use warren_types::{
     AmqpError, FieldTable, GroupId, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
 };
@@ -90,6 +91,11 @@ impl Operator {
     }
 }
 
+fn lag_of(status: Option<&GroupStatus>) -> Vec<(NodeId, u64)> {
+    let replicas = status.map(|status| status.replicas.as_slice()).unwrap_or_default();
+    replicas.iter().map(|replica| (replica.node, replica.lag)).collect()
+}
+
 #[async_trait]
 impl Admin for Operator {
     fn node_name(&self) -> String {
@@ -152,7 +158,7 @@ impl Admin for Operator {
     }
 
     fn shards(&self) -> Vec<ShardInfo> {
-        let local: HashMap<GroupId, warren_raft::GroupStatus> =
+        let local: HashMap<GroupId, GroupStatus> =
             self.broker.raft().groups_status().into_iter().map(|status| (status.group, status)).collect();
         let catalogue = self.broker.catalogue().read();
         let members: Vec<NodeId> = catalogue.nodes().map(|node| node.id).collect();
@@ -171,9 +177,9 @@ impl Admin for Operator {
                     members,
                     preferred,
                     term: status.map(|status| status.term.0).unwrap_or_default(),
-                    last_log: status.and_then(|status| status.last_log).map(|index| index.0),
-                    applied: status.and_then(|status| status.applied).map(|index| index.0),
-                    lag: status.map(|status| status.lag.clone()).unwrap_or_default(),
+                    last_log: status.map(|status| status.last_log.0),
+                    applied: status.map(|status| status.applied.0),
+                    lag: lag_of(status),
                 }
             })
             .collect()
@@ -264,12 +270,12 @@ impl Admin for Operator {
                     Destination::Exchange(name) => (name, false),
                 };
                 BindingInfo {
-                    vhost: name.to_owned(),
-                    source: binding.source.to_string(),
+                    vhost: binding.vhost,
+                    source: binding.source,
                     destination,
                     to_queue,
-                    routing_key: binding.routing_key.to_string(),
-                    arguments: binding.arguments.clone(),
+                    routing_key: binding.routing_key,
+                    arguments: binding.arguments,
                 }
             }));
         }

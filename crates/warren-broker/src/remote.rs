@@ -1,23 +1,19 @@
 //! The leader's end of a session whose home is another node: frames from `warren-rpc` to the host's task and back.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::warn;
-use warren_proto::session::{Ask, HomeFrame, LeaderFrame, Subscribe};
+use warren_proto::session::{HomeFrame, LeaderFrame};
 use warren_rpc::SessionService;
-use warren_types::{NodeId, QueueHost, QueueId};
+use warren_types::{NodeId, QueueHost};
 
 use crate::broker::Broker;
 use crate::host::{HostHandle, HostInput};
 use crate::mailbox::Mailbox;
 use crate::session::tell_gone;
-
-/// Longest wait for this node's catalogue to learn of a queue that a home already knows.
-const CATALOGUE_WAIT: Duration = Duration::from_secs(10);
 
 /// Serves sessions to other nodes.
 pub(crate) struct RemoteSessions {
@@ -53,7 +49,7 @@ impl SessionService for RemoteSessions {
             return;
         }
         tokio::select! {
-            () = pass_in(&broker, from, &handle, key, inbound) => {}
+            () = pass_in(from, &handle, key, inbound) => {}
             () = pass_out(&answers, &outbound) => {}
         }
         answers.close();
@@ -62,7 +58,6 @@ impl SessionService for RemoteSessions {
 }
 
 async fn pass_in(
-    broker: &Broker,
     from: NodeId,
     handle: &HostHandle,
     key: warren_queue::SessionKey,
@@ -76,13 +71,6 @@ async fn pass_in(
                 return;
             }
         };
-        // A queue that this node's catalogue does not know *yet* must not look deleted.
-        if let Some(queue) = newest_queue(&frame)
-            && !broker.knows_queue_number(queue, CATALOGUE_WAIT).await
-        {
-            warn!(node = %from, %queue, "the catalogue is behind a home's: ending its session for now");
-            return;
-        }
         if handle.inputs().send(HostInput::Frame(key, frame)).await.is_err() {
             return;
         }
@@ -98,28 +86,5 @@ async fn pass_out(answers: &Mailbox<LeaderFrame>, outbound: &mpsc::Sender<Bytes>
                 return;
             }
         }
-    }
-}
-
-/// The highest queue number that a frame names where an unknown one would be taken for a deleted one.
-fn newest_queue(frame: &HomeFrame) -> Option<QueueId> {
-    match frame {
-        HomeFrame::Attach(attach) => attach.subscriptions.iter().map(|subscribe| subscribe.queue).max(),
-        HomeFrame::Publish { messages, .. } => {
-            messages.iter().flat_map(|publish| publish.queues.iter().copied()).max()
-        }
-        HomeFrame::Subscribe(Subscribe { queue, .. }) => Some(*queue),
-        HomeFrame::Request { ask, .. } => match ask {
-            Ask::Get { queue, .. }
-            | Ask::Info { queue }
-            | Ask::Purge { queue }
-            | Ask::CheckDelete { queue, .. } => Some(*queue),
-            Ask::List => None,
-        },
-        HomeFrame::Unsubscribe { .. }
-        | HomeFrame::Settle { .. }
-        | HomeFrame::Return { .. }
-        | HomeFrame::Credit { .. }
-        | HomeFrame::SetPrefetch { .. } => None,
     }
 }

@@ -14,7 +14,8 @@ use tracing::{debug, warn};
 use warren_proto::session::{Answer, Ask, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
 use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey};
 use warren_types::{
-    GroupId, NodeId, Position, PublishToken, QueueHost, QueueId, RequestId, SessionPublish, SubscriptionId,
+    GroupId, NodeId, Position, PositionRange, PublishToken, QueueHost, QueueId, RequestId, SessionPublish,
+    SubscriptionId,
 };
 
 use crate::broker::Broker;
@@ -99,7 +100,7 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         epoch: 0,
         inputs: receiver,
         outbox: VecDeque::new(),
-        mailboxes: HashMap::new(),
+        consumers: HashMap::new(),
         subscribing: HashMap::new(),
         asked: HashMap::new(),
         next_request: 0,
@@ -208,6 +209,13 @@ enum Turn {
     Inputs(usize),
     Connected(Option<Link>),
     Moved,
+    Catalogue,
+}
+
+/// A consumer of this node at this host.
+struct Consumer {
+    subscribe: Subscribe,
+    mailbox: Arc<Mailbox<ConnectionEvent>>,
 }
 
 struct SessionTask {
@@ -217,7 +225,7 @@ struct SessionTask {
     epoch: u64,
     inputs: mpsc::Receiver<SessionInput>,
     outbox: VecDeque<HomeFrame>,
-    mailboxes: HashMap<SubscriptionId, Arc<Mailbox<ConnectionEvent>>>,
+    consumers: HashMap<SubscriptionId, Consumer>,
     subscribing: HashMap<SubscriptionId, oneshot::Sender<SubscribeOutcome>>,
     asked: HashMap<RequestId, (Option<QueueId>, oneshot::Sender<Answer>)>,
     next_request: u64,
@@ -232,6 +240,9 @@ impl SessionTask {
         let mut inputs = Vec::new();
         let mut leaders = self.broker.leaders();
         let mut hosts = self.broker.hosts().changes();
+        // Only transient queues of other nodes ever move.
+        let may_move = matches!(self.host, QueueHost::Node(node) if node != self.broker.node());
+        let mut revisions = self.broker.catalogue().revision();
         loop {
             if link.is_none() && connecting.is_none() {
                 connecting = Some(self.connect());
@@ -254,6 +265,7 @@ impl SessionTask {
                 }
                 _ = leaders.changed() => Turn::Moved,
                 _ = hosts.changed() => Turn::Moved,
+                _ = revisions.changed(), if may_move => Turn::Catalogue,
             };
             match turn {
                 Turn::FromLeader(received) => {
@@ -294,6 +306,7 @@ impl SessionTask {
                         connecting = None;
                     }
                 }
+                Turn::Catalogue => self.follow_moves(),
             }
             self.home.flush(&mut self.outputs);
             self.act();
@@ -306,6 +319,41 @@ impl SessionTask {
             debug!(host = %self.host, "lost the leader");
             self.home.disconnected();
             self.outbox.clear();
+        }
+    }
+
+    /// A transient queue whose node was lost is somewhere else now, or gone: so are its consumers.
+    fn follow_moves(&mut self) {
+        let moved: Vec<(SubscriptionId, Option<QueueHost>)> = {
+            let catalogue = self.broker.catalogue().read();
+            let host_of = |queue| catalogue.queue_by_id(queue).map(|spec| spec.host);
+            let consumers = self.consumers.iter();
+            consumers
+                .map(|(subscription, consumer)| (*subscription, host_of(consumer.subscribe.queue)))
+                .filter(|(_, host)| *host != Some(self.host))
+                .collect()
+        };
+        for (subscription, host) in moved {
+            let Some(consumer) = self.consumers.remove(&subscription) else { continue };
+            self.home.unsubscribe(subscription, &mut self.outputs);
+            match host {
+                None => {
+                    let _gone = consumer.mailbox.push(ConnectionEvent::Cancelled(subscription));
+                }
+                Some(host) => {
+                    let session = self.broker.session(host);
+                    tokio::spawn(async move {
+                        let (outcome, told) = oneshot::channel();
+                        let Consumer { subscribe, mailbox } = consumer;
+                        let input =
+                            SessionInput::Subscribe { subscribe, mailbox: Arc::clone(&mailbox), outcome };
+                        let sent = session.inputs().send(input).await;
+                        if sent.is_err() || !matches!(told.await, Ok(SubscribeOutcome::Subscribed)) {
+                            let _gone = mailbox.push(ConnectionEvent::Cancelled(subscription));
+                        }
+                    });
+                }
+            }
         }
     }
 
@@ -345,27 +393,28 @@ impl SessionTask {
         match input {
             SessionInput::Publish(publishes) => {
                 for (token, publish) in publishes {
-                    self.home.publish(token, publish, &mut self.outputs);
+                    self.home.publish(token, publish);
                 }
             }
             SessionInput::Subscribe { subscribe, mailbox, outcome } => {
-                self.mailboxes.insert(subscribe.subscription, mailbox);
+                let consumer = Consumer { subscribe: subscribe.clone(), mailbox };
+                self.consumers.insert(subscribe.subscription, consumer);
                 self.subscribing.insert(subscribe.subscription, outcome);
                 self.home.subscribe(subscribe, &mut self.outputs);
             }
             SessionInput::Unsubscribe(subscription) => {
-                self.mailboxes.remove(&subscription);
+                self.consumers.remove(&subscription);
                 self.subscribing.remove(&subscription);
                 self.home.unsubscribe(subscription, &mut self.outputs);
             }
             SessionInput::Settle { queue, positions, rejected } => {
-                self.home.settle(queue, &positions, rejected, &mut self.outputs);
+                self.home.settle(queue, positions, rejected);
             }
             SessionInput::GiveBack { queue, positions, failed, delivered } => {
-                self.home.give_back(queue, &positions, failed, delivered, &mut self.outputs);
+                self.home.give_back(queue, &PositionRange::collect(positions), failed, delivered);
             }
             SessionInput::Credit { subscription, messages, bytes } => {
-                self.home.credit(subscription, messages, bytes, &mut self.outputs);
+                self.home.credit(subscription, messages, bytes);
             }
             SessionInput::Ask { ask, answer } => {
                 self.next_request += 1;
@@ -384,8 +433,11 @@ impl SessionTask {
             for output in std::mem::take(&mut self.outputs) {
                 self.carry_out(output, &mut homeless);
             }
-            for (queue, positions) in homeless {
-                self.home.give_back(queue, &positions, false, false, &mut self.outputs);
+            if !homeless.is_empty() {
+                for (queue, positions) in homeless {
+                    self.home.give_back(queue, &PositionRange::collect(positions), false, false);
+                }
+                self.home.flush(&mut self.outputs);
             }
         }
     }
@@ -398,13 +450,18 @@ impl SessionTask {
             HomeOutput::Deliver { subscription, queue, deliveries } => {
                 let positions: Vec<Position> = deliveries.iter().map(|delivery| delivery.position).collect();
                 let event = ConnectionEvent::Deliver { subscription, host: self.host, queue, deliveries };
-                if !self.mailboxes.get(&subscription).is_some_and(|mailbox| mailbox.push(event)) {
+                let taken =
+                    self.consumers.get(&subscription).is_some_and(|consumer| consumer.mailbox.push(event));
+                if !taken {
+                    // The connection ended before it could say so.
                     homeless.push((queue, positions));
+                    self.consumers.remove(&subscription);
+                    self.home.unsubscribe(subscription, &mut self.outputs);
                 }
             }
             HomeOutput::Subscribed { subscription, outcome } => {
                 if outcome != SubscribeOutcome::Subscribed {
-                    self.mailboxes.remove(&subscription);
+                    self.consumers.remove(&subscription);
                 }
                 if let Some(waiting) = self.subscribing.remove(&subscription) {
                     // A connection that ended meanwhile unsubscribes.
@@ -412,8 +469,8 @@ impl SessionTask {
                 }
             }
             HomeOutput::Cancelled { subscription } => {
-                if let Some(mailbox) = self.mailboxes.remove(&subscription) {
-                    let _gone = mailbox.push(ConnectionEvent::Cancelled(subscription));
+                if let Some(consumer) = self.consumers.remove(&subscription) {
+                    let _gone = consumer.mailbox.push(ConnectionEvent::Cancelled(subscription));
                 }
             }
             HomeOutput::Answer { request, answer } => {

@@ -35,7 +35,6 @@ impl Task {
                     // What was outstanding is of no interest any more.
                     self.pending = None;
                     self.stashed = None;
-                    self.outbox.clear();
                     self.discard();
                 }
             }
@@ -49,7 +48,11 @@ impl Task {
         queue: QueueId,
         deliveries: Vec<Delivery>,
     ) {
-        let consumer = self.consumers.get(&subscription).copied();
+        let consumer = self.consumers.get_mut(&subscription).map(|consumer| {
+            // A transient queue whose node was lost lives on another.
+            consumer.host = host;
+            *consumer
+        });
         let mut homeless = Vec::new();
         for delivery in deliveries {
             let source =

@@ -17,9 +17,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_amqp::{Action, Connection as Machine, Delivered, Ending, Reply, Request, Settlement};
+use warren_amqp::{Action, Beat, Connection as Machine, Delivered, Ending, Reply, Request, Settlement};
 use warren_proto::session::Delivery;
 use warren_types::{
     AckMode, AmqpError, ChannelNumber, ConnectionId, DeliveryRef, Position, QueueHost, QueueId, ReplyCode,
@@ -145,8 +145,7 @@ enum Turn {
     Events,
     Done(Done),
     Room,
-    Tick,
-    Deadline,
+    Alarm,
 }
 
 struct Task {
@@ -178,10 +177,10 @@ impl Task {
     {
         let (mut read, mut write) = tokio::io::split(stream);
         let mut events = Vec::new();
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let handshake_by =
             Instant::now() + Duration::from_millis(self.caller.broker.config().handshake_timeout_ms);
+        let alarm = tokio::time::sleep_until(handshake_by);
+        tokio::pin!(alarm);
         let mut beats = Beats::default();
         debug!(connection = %self.name, "accepted");
         loop {
@@ -191,7 +190,10 @@ impl Task {
             }
             self.advance();
             self.report_handed_over();
-            let deadline = self.ending.as_ref().map(|ended| ended.deadline);
+            let deadline = self.deadline(&mut beats, handshake_by);
+            if alarm.deadline() != deadline {
+                alarm.as_mut().reset(deadline);
+            }
             let reads = match &self.ending {
                 Some(ended) => ended.discard_input,
                 None => self.pending.is_none() && self.outbox.is_empty() && self.stashed.is_none(),
@@ -212,8 +214,7 @@ impl Task {
                     Turn::Events
                 }
                 got = read.read_buf(&mut self.input), if reads => Turn::Read(got),
-                () = tokio::time::sleep_until(deadline.unwrap_or(handshake_by)), if deadline.is_some() => Turn::Deadline,
-                _ = tick.tick() => Turn::Tick,
+                () = alarm.as_mut() => Turn::Alarm,
             };
             match turn {
                 Turn::Wrote(Ok(0)) | Turn::Wrote(Err(_)) | Turn::Read(Ok(0)) | Turn::Read(Err(_)) => {
@@ -232,14 +233,8 @@ impl Task {
                 Turn::Events => self.take_events(&mut events),
                 Turn::Done(done) => self.on_done(done),
                 Turn::Room => {}
-                Turn::Deadline => break,
-                Turn::Tick => {
-                    if self.vhost_is_open() {
-                        if !self.beat(&mut beats) {
-                            break;
-                        }
-                    } else if Instant::now() >= handshake_by && self.ending.is_none() {
-                        info!(connection = %self.name, "handshake timed out");
+                Turn::Alarm => {
+                    if !self.on_alarm(&mut beats) {
                         break;
                     }
                 }
@@ -421,7 +416,7 @@ impl Task {
                 self.note_state();
             }
             (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
-            // Nothing else can come of it.
+            // The connection has moved on meanwhile.
             (What::Request { .. } | What::Catalogue | What::Vhost | What::Closing, _) => {}
         }
     }
@@ -497,31 +492,41 @@ impl Task {
         self.publisher.is_some()
     }
 
-    /// Heartbeats, each interval: false when the client is dead.
-    fn beat(&mut self, beats: &mut Beats) -> bool {
-        let heartbeat_ms = u64::from(self.machine.limits().heartbeat_s) * 1000;
-        if heartbeat_ms == 0 || self.ending.is_some() {
-            return true;
+    /// When time next matters: the end, the handshake's limit, or a heartbeat.
+    fn deadline(&self, beats: &mut Beats, handshake_by: Instant) -> Instant {
+        if let Some(ended) = &self.ending {
+            return ended.deadline;
         }
-        let now = Instant::now();
-        // A connection that does not read cannot hear its client.
-        if beats.read || self.pending.is_some() || !self.outbox.is_empty() {
-            beats.heard = now;
-            beats.read = false;
+        if !self.vhost_is_open() {
+            return handshake_by;
         }
-        if beats.wrote {
-            beats.spoken = now;
-            beats.wrote = false;
-        }
-        if now.duration_since(beats.heard) >= Duration::from_millis(heartbeat_ms * 2 + heartbeat_ms / 2) {
-            info!(connection = %self.name, "missed heartbeats from client, timeout: {}s", heartbeat_ms / 1000);
+        let Some(interval_ms) = self.machine.heartbeat_tick_ms() else {
+            return Instant::now() + Duration::from_secs(3600);
+        };
+        *beats.next.get_or_insert_with(|| Instant::now() + Duration::from_millis(interval_ms))
+    }
+
+    /// Time has come: false when the connection is over.
+    fn on_alarm(&mut self, beats: &mut Beats) -> bool {
+        if self.ending.is_some() {
             return false;
         }
-        if now.duration_since(beats.spoken) >= Duration::from_millis(heartbeat_ms / 2) && self.out.is_empty()
-        {
-            self.out.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0xCE]);
+        if !self.vhost_is_open() {
+            info!(connection = %self.name, "handshake timed out");
+            return false;
         }
-        true
+        beats.next = None;
+        // A connection that does not read cannot hear its client.
+        let read_any = std::mem::take(&mut beats.read) || self.pending.is_some() || !self.outbox.is_empty();
+        let wrote_any = std::mem::take(&mut beats.wrote);
+        match self.machine.heartbeat(read_any, wrote_any, &mut self.out) {
+            Beat::Nothing | Beat::Send => true,
+            Beat::Dead => {
+                let timeout_s = self.machine.limits().heartbeat_s;
+                info!(connection = %self.name, timeout_s, "missed heartbeats from client");
+                false
+            }
+        }
     }
 
     fn note_state(&self) {
@@ -531,7 +536,7 @@ impl Task {
             info.user = self.caller.user.to_string();
         }
         info.vhost = self.caller.vhost.to_string();
-        info.channels = u16::try_from(self.machine.channels().len()).unwrap_or(u16::MAX);
+        info.channels = u16::try_from(self.machine.channels().count()).unwrap_or(u16::MAX);
         info.heartbeat_s = limits.heartbeat_s;
         info.frame_max = limits.frame_max;
         if info.user_provided_name.is_none() && info.client_properties.inner().is_empty() {
@@ -553,18 +558,12 @@ impl Task {
     }
 }
 
-/// What passed on the socket since the last look.
+/// What passed on the socket since the last look, and when the next one is due.
+#[derive(Default)]
 struct Beats {
     read: bool,
     wrote: bool,
-    heard: Instant,
-    spoken: Instant,
-}
-
-impl Default for Beats {
-    fn default() -> Self {
-        Self { read: false, wrote: false, heard: Instant::now(), spoken: Instant::now() }
-    }
+    next: Option<Instant>,
 }
 
 async fn wait(pending: &mut Option<Pending>) -> Done {

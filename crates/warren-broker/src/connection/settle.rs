@@ -49,10 +49,20 @@ impl Task {
     pub(super) async fn clean_up(&mut self) {
         self.pending = None;
         for action in self.machine.disconnected() {
-            if let Action::ChannelClosed { returned, waiting, subscriptions, .. } = action {
-                self.channel_closed(&returned, &waiting, &subscriptions);
+            match action {
+                Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+                    self.channel_closed(&returned, &waiting, &subscriptions);
+                }
+                // What the client sent before it went still counts.
+                Action::Publish(_) | Action::Settle { .. } => self.act(action),
+                Action::Authenticate { .. }
+                | Action::OpenVhost { .. }
+                | Action::Request { .. }
+                | Action::Closing
+                | Action::Closed(_) => {}
             }
         }
+        self.route(true);
         let leftover: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
         self.channel_closed(&[], &[], &leftover);
         for (_, host, queue, deliveries) in std::mem::take(&mut self.early) {
