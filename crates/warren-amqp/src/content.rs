@@ -97,6 +97,14 @@ impl<M> Incoming<M> {
         }
     }
 
+    /// Bytes of body that are set aside here.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        match self {
+            Self::Idle | Self::AwaitingHeader { .. } => 0,
+            Self::AwaitingBody { body, .. } => body.capacity() as u64,
+        }
+    }
+
     /// Takes a content header. An empty body completes the message: no body frame follows then.
     pub(crate) fn on_header(
         &mut self,

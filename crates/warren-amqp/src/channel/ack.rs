@@ -36,7 +36,7 @@ impl Channel {
                 .ledger
                 .settle_in_transaction(scope)
                 .map_err(|cause| Fault::new(ReplyCode::PreconditionFailed, cause.to_string(), id))?;
-            return transaction.settle(outcome, tags, context.config.max_transaction_bytes, id);
+            return transaction.settle(outcome, tags, id, context);
         }
         self.ledger
             .settle(scope, |source| settled.push(source))

@@ -37,15 +37,15 @@ impl Channel {
         id: MethodId,
         context: &Context<'_>,
     ) -> Result<Action, Fault> {
+        let tag: String = consume.consumer_tag.into();
+        if self.tags.contains_key(tag.as_str()) {
+            let text = format!("attempt to reuse consumer tag '{tag}'");
+            return Err(Fault::new(ReplyCode::NotAllowed, text, id));
+        }
         if let Some(limit) = context.config.consumers_per_channel
             && self.consumers.len() >= limit as usize
         {
             let text = format!("reached maximum ({limit}) of consumers per channel");
-            return Err(Fault::new(ReplyCode::NotAllowed, text, id));
-        }
-        let tag: String = consume.consumer_tag.into();
-        if self.tags.contains_key(tag.as_str()) {
-            let text = format!("attempt to reuse consumer tag '{tag}'");
             return Err(Fault::new(ReplyCode::NotAllowed, text, id));
         }
         let queue = self.queue_or_last(consume.queue.as_str(), id)?;

@@ -42,6 +42,21 @@ pub(crate) struct Context<'a> {
     pub(crate) handed_over: &'a mut Vec<HandedOver>,
     pub(crate) config: &'a ConnectionConfig,
     pub(crate) frame_max: u32,
+    /// Bytes that all channels of the connection hold back.
+    pub(crate) held_bytes: &'a mut u64,
+}
+
+impl Context<'_> {
+    /// The channel held back `before` and holds back `after` now.
+    fn hold_back(&mut self, before: u64, after: u64, id: MethodId) -> Result<(), Fault> {
+        *self.held_bytes = self.held_bytes.saturating_sub(before).saturating_add(after);
+        let limit = self.config.max_held_bytes;
+        if after > before && *self.held_bytes > limit {
+            let text = format!("unfinished messages and transactions are larger than {limit} bytes");
+            return Err(Fault::new(ReplyCode::ResourceError, text, id));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -315,6 +330,15 @@ impl Channel {
                 frame::nack(channel, number, multiple, true, out);
             }
         });
+    }
+
+    /// Bytes of messages that are not complete or not committed.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let transaction = match &self.mode {
+            Mode::Transactional(transaction) => transaction.held_bytes(),
+            Mode::Plain | Mode::Confirm(_) => 0,
+        };
+        transaction + self.incoming.held_bytes()
     }
 
     /// Takes the channel apart.

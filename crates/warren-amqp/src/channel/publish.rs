@@ -25,22 +25,28 @@ impl Channel {
     pub(crate) fn on_header(
         &mut self,
         payload: &Bytes,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Option<Action>, Fault> {
         let complete = self.incoming.on_header(payload, context.config.max_message_size);
         self.on_content(complete, context)
     }
 
     /// Takes a piece of body.
-    pub(crate) fn on_body(&mut self, payload: Bytes, context: &Context<'_>) -> Result<Option<Action>, Fault> {
+    pub(crate) fn on_body(
+        &mut self,
+        payload: Bytes,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Action>, Fault> {
+        let before = self.incoming.held_bytes();
         let complete = self.incoming.on_body(payload);
+        context.hold_back(before, self.incoming.held_bytes(), MethodId::PUBLISH)?;
         self.on_content(complete, context)
     }
 
     fn on_content(
         &mut self,
         complete: Result<Option<Complete<PublishMethod>>, ContentError>,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Option<Action>, Fault> {
         let complete = complete.map_err(|cause| Fault { error: cause.error(), id: cause.id() })?;
         let Some(Complete { method, properties, body }) = complete else { return Ok(None) };
@@ -50,8 +56,7 @@ impl Channel {
             Mode::Plain => 0,
             Mode::Confirm(confirms) => confirms.issue(),
             Mode::Transactional(transaction) => {
-                transaction
-                    .publish(TxPublish { mandatory, message }, context.config.max_transaction_bytes)?;
+                transaction.publish(TxPublish { mandatory, message }, context)?;
                 return Ok(None);
             }
         };

@@ -21,20 +21,20 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn publish(&mut self, publish: TxPublish, limit: u64) -> Result<(), Fault> {
-        self.charge(publish.message.size() as u64, limit, MethodId::PUBLISH)?;
+    pub(super) fn publish(&mut self, publish: TxPublish, context: &mut Context<'_>) -> Result<(), Fault> {
+        self.charge(publish.message.size() as u64, MethodId::PUBLISH, context)?;
         self.publishes.push(publish);
         Ok(())
     }
 
-    pub(crate) fn settle(
+    pub(super) fn settle(
         &mut self,
         outcome: Settlement,
         tags: Vec<u64>,
-        limit: u64,
         id: MethodId,
+        context: &mut Context<'_>,
     ) -> Result<(), Fault> {
-        self.charge(tags.len() as u64 * 8, limit, id)?;
+        self.charge(tags.len() as u64 * 8, id, context)?;
         match self.settlements.last_mut() {
             Some((last, known)) if *last == outcome => known.extend(tags),
             Some(_) | None => self.settlements.push((outcome, tags)),
@@ -42,13 +42,15 @@ impl Transaction {
         Ok(())
     }
 
-    fn charge(&mut self, bytes: u64, limit: u64, id: MethodId) -> Result<(), Fault> {
-        self.bytes = self.bytes.saturating_add(bytes).saturating_add(ENTRY_BYTES);
-        if self.bytes > limit {
-            let text = format!("transaction is larger than configured max size {limit}");
-            return Err(Fault::new(ReplyCode::PreconditionFailed, text, id));
-        }
-        Ok(())
+    /// Bytes that are held back.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn charge(&mut self, bytes: u64, id: MethodId, context: &mut Context<'_>) -> Result<(), Fault> {
+        let before = self.bytes;
+        self.bytes = before.saturating_add(bytes).saturating_add(ENTRY_BYTES);
+        context.hold_back(before, self.bytes, id)
     }
 }
 
@@ -74,7 +76,7 @@ impl Channel {
                 Ok(None)
             }
             M::Commit(_) => {
-                let Transaction { publishes, settlements, bytes: _ } = self.take_transaction(id)?;
+                let Transaction { publishes, settlements, bytes: _ } = self.take_transaction(id, context)?;
                 let settlements = settlements
                     .into_iter()
                     .map(|(outcome, tags)| (outcome, self.ledger.sources(&tags)))
@@ -83,7 +85,7 @@ impl Channel {
                 Ok(Some(self.ask(id, false, Awaited::Committed, request)))
             }
             M::Rollback(_) => {
-                self.take_transaction(id)?;
+                self.take_transaction(id, context)?;
                 self.ledger.end_transaction(false);
                 self.answer(AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})), context);
                 Ok(None)
@@ -92,9 +94,13 @@ impl Channel {
         }
     }
 
-    fn take_transaction(&mut self, id: MethodId) -> Result<Transaction, Fault> {
+    fn take_transaction(&mut self, id: MethodId, context: &mut Context<'_>) -> Result<Transaction, Fault> {
         match &mut self.mode {
-            Mode::Transactional(transaction) => Ok(std::mem::take(transaction)),
+            Mode::Transactional(transaction) => {
+                let taken = std::mem::take(transaction);
+                context.hold_back(taken.bytes, 0, id)?;
+                Ok(taken)
+            }
             Mode::Plain | Mode::Confirm(_) => {
                 Err(Fault::new(ReplyCode::PreconditionFailed, "channel is not transactional", id))
             }

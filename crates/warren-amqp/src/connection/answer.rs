@@ -32,10 +32,8 @@ impl Connection {
         out: &mut BytesMut,
         act: impl FnOnce(&mut Channel, &mut Context<'_>) -> T,
     ) -> Option<T> {
-        let frame_max = self.limits.frame_max_or_all();
-        let mut context =
-            Context { out, handed_over: &mut self.handed_over, config: &self.config, frame_max };
-        match self.channels.get_mut(usize::from(number.0)) {
+        let (channels, mut context) = self.split(out);
+        match channels.get_mut(usize::from(number.0)) {
             Some(Slot::Open(channel)) => Some(act(channel, &mut context)),
             Some(Slot::Free | Slot::ClosingByClient | Slot::AwaitingCloseOk { .. }) | None => None,
         }
@@ -109,6 +107,15 @@ impl Connection {
     ) {
         if self.channel_of(channel, opening).is_some() {
             self.fail(channel, Fault { error, id: MethodId::new(class, method) }, out);
+        }
+    }
+
+    /// True while this opening of the channel is in use: publishes of one that is not are to be dropped.
+    #[must_use]
+    pub fn is_open(&self, channel: ChannelNumber, opening: u32) -> bool {
+        match self.channels.get(usize::from(channel.0)) {
+            Some(Slot::Open(channel)) => channel.opening() == opening,
+            Some(Slot::Free | Slot::ClosingByClient | Slot::AwaitingCloseOk { .. }) | None => false,
         }
     }
 

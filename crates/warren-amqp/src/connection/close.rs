@@ -15,9 +15,11 @@ fn connection_class(method: connection::AMQPMethod) -> AMQPClass {
     AMQPClass::Connection(method)
 }
 
-/// Reply texts are cut at 255 bytes where they are made.
+/// Reply texts are cut at 255 bytes where they are made. Without an explanation it is the code's bare name, as
+/// RabbitMQ says that it failed for a reason of its own.
 fn reply_text(error: &AmqpError) -> ShortString {
-    ShortString::try_new(error.reply_text()).unwrap_or_default()
+    let text = if error.text.is_empty() { error.code.name().to_owned() } else { error.reply_text() };
+    ShortString::try_new(text).unwrap_or_default()
 }
 
 impl Connection {
@@ -49,6 +51,7 @@ impl Connection {
             self.awaiting = None;
         }
         let opening = channel.opening();
+        self.held_bytes = self.held_bytes.saturating_sub(channel.held_bytes());
         let remains = channel.close();
         self.push(Action::ChannelClosed {
             channel: number,

@@ -4,6 +4,8 @@
 
 mod answer;
 mod close;
+mod config;
+mod dispatch;
 mod handshake;
 mod heartbeat;
 mod tune;
@@ -11,57 +13,20 @@ mod tune;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use amq_protocol::protocol::{AMQPClass, channel, connection};
-use bytes::{Bytes, BytesMut};
-use warren_types::{ChannelNumber, DeliveryRef, FieldTable, ReplyCode};
+use bytes::BytesMut;
+use warren_types::{ChannelNumber, DeliveryRef, FieldTable};
 
+pub use config::ConnectionConfig;
 pub use handshake::server_properties;
 pub use heartbeat::{Beat, Heartbeat};
 pub use tune::Limits;
 
-use crate::action::{Action, Ending, Mechanism, Settlement};
-use crate::channel::{AckScope, Channel, Context, HandedOver, Settle};
-use crate::error::{Fault, MethodId};
-use crate::frame::{
-    self, Frame, FrameError, INITIAL_FRAME_MAX, Method, decode_method, method_id, next_frame,
-};
-use crate::request::{Request, UpdateSecret};
+use crate::action::{Action, Mechanism, Settlement};
+use crate::channel::{Channel, Context, HandedOver};
+use crate::frame::{self, INITIAL_FRAME_MAX, next_frame};
 
 /// Most deliveries that one [`Action::Settle`] gathers from several frames.
 const SETTLE_MAX: usize = 1024;
-
-/// What a server offers and allows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConnectionConfig {
-    /// Told to clients first; see [`server_properties`].
-    pub server_properties: FieldTable,
-    /// Most channels of a connection; 0 is no limit. Default 2047.
-    pub channel_max: u16,
-    /// Largest frame in bytes, its overhead included; 0 is no limit. Default 131072.
-    pub frame_max: u32,
-    /// Heartbeat interval proposed to clients, in seconds. Default 60.
-    pub heartbeat_s: u16,
-    /// Largest message body in bytes. Default 16 MiB.
-    pub max_message_size: u64,
-    /// Most consumers of a channel. Default none.
-    pub consumers_per_channel: Option<u32>,
-    /// Most bytes that a channel's transaction may hold back. Default 128 MiB.
-    pub max_transaction_bytes: u64,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            server_properties: server_properties("Warren", env!("CARGO_PKG_VERSION"), "warren"),
-            channel_max: 2047,
-            frame_max: 131_072,
-            heartbeat_s: 60,
-            max_message_size: 16 * 1024 * 1024,
-            consumers_per_channel: None,
-            max_transaction_bytes: 128 * 1024 * 1024,
-        }
-    }
-}
 
 /// Where a connection is in its life, as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +143,8 @@ pub struct Connection {
     /// The channel and opening that asked last.
     last_asked: (ChannelNumber, u32),
     handed_over: Vec<HandedOver>,
+    /// Bytes of messages that are not complete or not committed, of all channels.
+    held_bytes: u64,
 }
 
 impl Connection {
@@ -201,6 +168,7 @@ impl Connection {
             awaiting: None,
             last_asked: (ChannelNumber(0), 0),
             handed_over: Vec::new(),
+            held_bytes: 0,
         }
     }
 
@@ -263,6 +231,18 @@ impl Connection {
         }
     }
 
+    /// The channels, and what one of them works with.
+    fn split<'a>(&'a mut self, out: &'a mut BytesMut) -> (&'a mut Vec<Slot>, Context<'a>) {
+        let context = Context {
+            out,
+            handed_over: &mut self.handed_over,
+            config: &self.config,
+            frame_max: self.limits.frame_max_or_all(),
+            held_bytes: &mut self.held_bytes,
+        };
+        (&mut self.channels, context)
+    }
+
     /// Queues an action behind the settlements that were read before it.
     fn push(&mut self, action: Action) {
         self.flush_settling();
@@ -275,307 +255,6 @@ impl Connection {
         {
             self.items.push_back(Item::Action(Action::Settle { channel, outcome, deliveries }));
         }
-    }
-
-    fn on_frame_error(&mut self, error: &FrameError, out: &mut BytesMut) {
-        let told = self.phase == Phase::Running;
-        if told {
-            self.fail_connection(Fault { error: error.error(), id: MethodId::NONE }, out);
-        } else if self.phase != Phase::AwaitingCloseOk {
-            self.end_silently();
-        }
-        if error.loses_framing() {
-            self.phase = Phase::Ended;
-        }
-    }
-
-    fn on_frame(&mut self, frame: Frame, out: &mut BytesMut) -> Option<Action> {
-        if self.phase == Phase::AwaitingCloseOk {
-            self.discard(&frame, out);
-            return None;
-        }
-        match frame {
-            Frame::Heartbeat => None,
-            Frame::Method(ChannelNumber(0), payload) => self.on_connection_method(&payload, out),
-            Frame::Method(number, payload) => self.on_channel_method(number, &payload, out),
-            Frame::Header(number, payload) => {
-                self.on_content(number, out, |channel, context| channel.on_header(&payload, context))
-            }
-            Frame::Body(number, payload) => {
-                self.on_content(number, out, |channel, context| channel.on_body(payload, context))
-            }
-        }
-    }
-
-    /// After the server's close only the client's matters.
-    fn discard(&mut self, frame: &Frame, out: &mut BytesMut) {
-        let Frame::Method(ChannelNumber(0), payload) = frame else { return };
-        match method_id(payload) {
-            Some(MethodId { class: 10, method: 50 }) => self.write_close_ok(out),
-            Some(MethodId { class: 10, method: 51 }) => self.end(Ending::Done),
-            Some(_) | None => {}
-        }
-    }
-
-    /// Decodes a method; what is not one closes the connection, or ends it silently before the client is known.
-    fn decode(&mut self, payload: &Bytes, out: &mut BytesMut) -> Option<Method> {
-        match decode_method(payload) {
-            Ok(method) => Some(method),
-            Err(error) => {
-                let fault = Fault { error: error.error(), id: error.id() };
-                match self.phase {
-                    Phase::Running => self.fail_connection(fault, out),
-                    Phase::AwaitingHeader
-                    | Phase::Starting
-                    | Phase::Authenticating { .. }
-                    | Phase::Tuning
-                    | Phase::AwaitingOpen
-                    | Phase::Opening
-                    | Phase::ClosingByClient
-                    | Phase::AwaitingCloseOk
-                    | Phase::Ended => self.end_silently(),
-                }
-                None
-            }
-        }
-    }
-
-    fn on_connection_method(&mut self, payload: &Bytes, out: &mut BytesMut) -> Option<Action> {
-        use connection::AMQPMethod as M;
-        let id = method_id(payload).unwrap_or(MethodId::NONE);
-        match (self.phase, self.decode(payload, out)?) {
-            (Phase::Starting, Method::Other(AMQPClass::Connection(M::StartOk(start_ok)))) => {
-                self.on_start_ok(start_ok)
-            }
-            (Phase::Tuning, Method::Other(AMQPClass::Connection(M::TuneOk(tune_ok)))) => {
-                self.on_tune_ok(&tune_ok, out);
-                None
-            }
-            (Phase::AwaitingOpen, Method::Other(AMQPClass::Connection(M::Open(open)))) => {
-                Some(self.on_open(open))
-            }
-            (
-                Phase::Tuning | Phase::AwaitingOpen | Phase::Running,
-                Method::Other(AMQPClass::Connection(M::Close(_))),
-            ) => {
-                self.on_connection_close();
-                None
-            }
-            (Phase::Running, Method::Other(AMQPClass::Connection(M::UpdateSecret(update)))) => {
-                let request = Request::UpdateSecret(UpdateSecret {
-                    secret: update.new_secret.as_bytes().to_vec(),
-                    reason: update.reason.into(),
-                });
-                Some(Action::Request { channel: ChannelNumber(0), opening: 0, request })
-            }
-            (Phase::Running, _) => {
-                let state = if self.blocked { "blocked" } else { "running" };
-                let text = format!("unexpected method in connection state {state}");
-                self.fail_connection(Fault::new(ReplyCode::ChannelError, text, id), out);
-                None
-            }
-            (
-                Phase::AwaitingHeader
-                | Phase::Starting
-                | Phase::Authenticating { .. }
-                | Phase::Tuning
-                | Phase::AwaitingOpen
-                | Phase::Opening
-                | Phase::ClosingByClient
-                | Phase::AwaitingCloseOk
-                | Phase::Ended,
-                _,
-            ) => {
-                self.end_silently();
-                None
-            }
-        }
-    }
-
-    fn on_channel_method(
-        &mut self,
-        number: ChannelNumber,
-        payload: &Bytes,
-        out: &mut BytesMut,
-    ) -> Option<Action> {
-        if self.phase != Phase::Running {
-            self.end_silently();
-            return None;
-        }
-        let frame_max = self.limits.frame_max_or_all();
-        let Some(Slot::Open(channel)) = self.channels.get_mut(usize::from(number.0)) else {
-            self.on_method_without_channel(number, payload, out);
-            return None;
-        };
-        if let Err(cause) = channel.incoming.check_method() {
-            self.fail(number, Fault { error: cause.error(), id: cause.id() }, out);
-            return None;
-        }
-        let decoded = match decode_method(payload) {
-            Ok(method) => method,
-            Err(error) => {
-                self.fail_connection(Fault { error: error.error(), id: error.id() }, out);
-                return None;
-            }
-        };
-        let mut context =
-            Context { out, handed_over: &mut self.handed_over, config: &self.config, frame_max };
-        let outcome = match decoded {
-            Method::Publish(publish) => channel.on_publish(publish).map(|()| None),
-            Method::Qos { size, count, global } => {
-                channel.on_qos(size, count, global, &mut context).map(|()| None)
-            }
-            Method::Ack { tag, multiple } => {
-                let scope = AckScope::from_wire(tag, multiple);
-                self.on_settle(
-                    number,
-                    Settle { id: MethodId::new(60, 80), scope, outcome: Settlement::Ack },
-                    out,
-                );
-                return None;
-            }
-            Method::Nack { tag, multiple, requeue } => {
-                let scope = AckScope::from_wire(tag, multiple);
-                let outcome =
-                    if requeue { Settlement::Requeue { failed: false } } else { Settlement::Reject };
-                self.on_settle(number, Settle { id: MethodId::new(60, 120), scope, outcome }, out);
-                return None;
-            }
-            Method::Reject { tag, requeue } => {
-                let scope = AckScope::from_wire(tag, false);
-                let outcome = if requeue { Settlement::Requeue { failed: true } } else { Settlement::Reject };
-                self.on_settle(number, Settle { id: MethodId::new(60, 90), scope, outcome }, out);
-                return None;
-            }
-            Method::Other(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
-                let text = "second 'channel.open' seen";
-                Err(Fault::new(ReplyCode::ChannelError, text, MethodId::new(20, 10)))
-            }
-            Method::Other(AMQPClass::Channel(channel::AMQPMethod::Close(_))) => {
-                self.on_channel_close(number);
-                return None;
-            }
-            Method::Other(method) => channel.on_method(method, &mut context),
-        };
-        outcome.unwrap_or_else(|fault| {
-            self.fail(number, fault, out);
-            None
-        })
-    }
-
-    /// Settles on a channel, together with what the frames just before settled in the same way.
-    fn on_settle(&mut self, number: ChannelNumber, settle: Settle, out: &mut BytesMut) {
-        if self
-            .settling
-            .as_ref()
-            .is_some_and(|settling| settling.channel != number || settling.outcome != settle.outcome)
-        {
-            self.flush_settling();
-        }
-        let frame_max = self.limits.frame_max_or_all();
-        let Some(Slot::Open(channel)) = self.channels.get_mut(usize::from(number.0)) else { return };
-        let settling = self.settling.get_or_insert_with(|| Settling {
-            channel: number,
-            outcome: settle.outcome,
-            deliveries: Vec::new(),
-        });
-        let mut context =
-            Context { out, handed_over: &mut self.handed_over, config: &self.config, frame_max };
-        if let Err(fault) = channel.on_settle(settle, &mut settling.deliveries, &mut context) {
-            self.fail(number, fault, out);
-        }
-    }
-
-    fn on_content(
-        &mut self,
-        number: ChannelNumber,
-        out: &mut BytesMut,
-        act: impl FnOnce(&mut Channel, &Context<'_>) -> Result<Option<Action>, Fault>,
-    ) -> Option<Action> {
-        if self.phase != Phase::Running {
-            self.end_silently();
-            return None;
-        }
-        let frame_max = self.limits.frame_max_or_all();
-        let outcome = match self.channels.get_mut(usize::from(number.0)) {
-            Some(Slot::Open(channel)) => {
-                let context =
-                    Context { out, handed_over: &mut self.handed_over, config: &self.config, frame_max };
-                act(channel, &context)
-            }
-            // In flight when the server closed the channel.
-            Some(Slot::AwaitingCloseOk { .. }) => return None,
-            Some(Slot::Free | Slot::ClosingByClient) | None => {
-                let cause = crate::content::ContentError::NoMethod;
-                Err(Fault { error: cause.error(), id: cause.id() })
-            }
-        };
-        match outcome {
-            Ok(action) => action,
-            Err(fault) => {
-                self.fail(number, fault, out);
-                None
-            }
-        }
-    }
-
-    /// A method on a channel that is not open: only opening it makes sense, or ending a close.
-    fn on_method_without_channel(&mut self, number: ChannelNumber, payload: &Bytes, out: &mut BytesMut) {
-        const OPEN: MethodId = MethodId::new(20, 10);
-        const CLOSE: MethodId = MethodId::new(20, 40);
-        const CLOSE_OK: MethodId = MethodId::new(20, 41);
-        let id = method_id(payload);
-        let slot = self.channels.get_mut(usize::from(number.0));
-        if let Some(Slot::AwaitingCloseOk { client_closed }) = slot {
-            if id == Some(CLOSE_OK) {
-                self.free(number);
-                return;
-            }
-            if id == Some(CLOSE) {
-                *client_closed = true;
-                let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
-                frame::method(number, AMQPClass::Channel(ok), out);
-                return;
-            }
-            if !(id == Some(OPEN) && *client_closed) {
-                return;
-            }
-            self.free(number);
-        }
-        match self.decode(payload, out) {
-            None => {}
-            Some(Method::Other(AMQPClass::Channel(channel::AMQPMethod::Open(_)))) => {
-                self.open_channel(number, out);
-            }
-            Some(_) => {
-                let id = id.unwrap_or(MethodId::NONE);
-                let text = "expected 'channel.open'";
-                self.fail_connection(Fault::new(ReplyCode::ChannelError, text, id), out);
-            }
-        }
-    }
-
-    fn open_channel(&mut self, number: ChannelNumber, out: &mut BytesMut) {
-        let limit = usize::from(self.limits.channel_max);
-        if limit != 0 && self.occupied >= limit {
-            let text = format!(
-                "number of channels opened ({}) has reached the negotiated channel_max ({limit})",
-                self.occupied
-            );
-            self.fail_connection(Fault::new(ReplyCode::NotAllowed, text, MethodId::NONE), out);
-            return;
-        }
-        let index = usize::from(number.0);
-        if self.channels.len() <= index {
-            self.channels.resize_with(index + 1, || Slot::Free);
-        }
-        self.openings = self.openings.wrapping_add(1);
-        if let Some(slot) = self.channels.get_mut(index) {
-            *slot = Slot::Open(Box::new(Channel::new(number, self.openings)));
-            self.occupied += 1;
-        }
-        let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
-        frame::method(number, AMQPClass::Channel(ok), out);
     }
 
     /// Where the connection is in its life.

@@ -1,6 +1,8 @@
 //! The client's end of the codec, for load generators and tests: methods out, frames in. Knows no state but the
 //! content that is under way on each channel; what to send when is the caller's.
 
+pub mod calls;
+
 use std::collections::BTreeMap;
 
 use amq_protocol::protocol::AMQPClass;
