@@ -58,10 +58,17 @@ pub(crate) enum Body {
     Shared { entry: u64, ordinal: u32, value: Vec<u8> },
 }
 
-/// What the message store needs of one log entry: its live messages.
-pub(crate) fn bodies(state: &ShardState, unmoved: &Unmoved, messages: &[EnqueuedMessage]) -> Vec<Body> {
-    let mut bodies = Vec::new();
-    let mut shared = BTreeSet::new();
+/// A live message of a log entry: where it is in its queue, and its number in the entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    queue: QueueId,
+    position: u64,
+    ordinal: usize,
+}
+
+/// The live messages of one log entry. Cheap: for use under the replica's lock.
+pub(crate) fn live(state: &ShardState, unmoved: &Unmoved, messages: &[EnqueuedMessage]) -> Vec<Place> {
+    let mut found = Vec::new();
     for (queue, first) in &unmoved.runs {
         let Some((run, live)) = state.live_of(*queue, *first).filter(|(run, _)| run.entry == unmoved.entry)
         else {
@@ -75,23 +82,36 @@ pub(crate) fn bodies(state: &ShardState, unmoved: &Unmoved, messages: &[Enqueued
             if live.peek().is_none_or(|(first, _)| *first > position) {
                 continue;
             }
-            let Some(message) = messages.get(ordinal) else {
-                continue;
-            };
-            let value = if message.queues.len() > 1 {
-                let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-                if shared.insert(ordinal) {
-                    let value = values::encode_shared(&message.message);
-                    bodies.push(Body::Shared { entry: unmoved.entry, ordinal, value });
-                }
-                values::encode_reference(unmoved.entry, ordinal)
-            } else {
-                values::encode_own(&message.message)
-            };
-            bodies.push(Body::Message { queue: *queue, position, value });
+            found.push(Place { queue: *queue, position, ordinal });
         }
     }
-    bodies
+    found
+}
+
+/// Gives `put` what the message store needs of one log entry's live messages: each body once.
+pub(crate) fn bodies<E>(
+    entry: u64,
+    live: &[Place],
+    messages: &[EnqueuedMessage],
+    mut put: impl FnMut(Body) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut shared = BTreeSet::new();
+    for Place { queue, position, ordinal } in live.iter().copied() {
+        let Some(message) = messages.get(ordinal) else {
+            continue;
+        };
+        let value = if message.queues.len() > 1 {
+            let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+            if shared.insert(ordinal) {
+                put(Body::Shared { entry, ordinal, value: values::encode_shared(&message.message) })?;
+            }
+            values::encode_reference(entry, ordinal)
+        } else {
+            values::encode_own(&message.message)
+        };
+        put(Body::Message { queue, position, value })?;
+    }
+    Ok(())
 }
 
 /// Reads moved messages at ascending `positions` of one queue; those that are not there are left out.

@@ -169,13 +169,18 @@ impl GroupLog {
         self.0.state.lock().tail_bytes()
     }
 
-    /// The entries `from..to` as far as they fit into `max_bytes` of payload, at least one if the range is not
-    /// empty. Recent entries come from memory; older ones are read from disk, which blocks.
+    /// The entries `from..to` (or to the end of the log) as far as they fit into `max_bytes` of payload, at least one
+    /// if the range is not empty. Recent entries come from memory; older ones are read from disk, which blocks.
     ///
     /// # Errors
-    /// [`StoreError::NoEntry`] if the log does not reach from `from` to `to`; [`StoreError::Damaged`] if an entry's
+    /// [`StoreError::NoEntry`] if entry `from` was purged or is not there yet; [`StoreError::Damaged`] if an entry's
     /// checksum is wrong or it is not on disk though it should be; [`StoreError::Disk`].
-    pub fn read(&self, from: LogIndex, to: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, StoreError> {
+    pub fn read(
+        &self,
+        from: LogIndex,
+        mut to: LogIndex,
+        max_bytes: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -184,8 +189,9 @@ impl GroupLog {
             if from.0 < state.first {
                 return Err(StoreError::NoEntry { group: self.0.group, index: from });
             }
-            if to.0 > state.next {
-                return Err(StoreError::NoEntry { group: self.0.group, index: LogIndex(to.0 - 1) });
+            to = to.min(LogIndex(state.next));
+            if from >= to {
+                return Err(StoreError::NoEntry { group: self.0.group, index: from });
             }
             if from.0 >= state.tail_first() {
                 return Ok(take(state.tail_from(from.0), to.0, max_bytes, Vec::new()));

@@ -243,27 +243,36 @@ impl Replica {
             let messages = self.0.read_entry(unmoved.entry)?;
             entries.push((unmoved, messages));
         }
-        let mut held = self.held();
-        if held.outstanding {
-            return Err(StoreError::CheckpointLost(self.0.shard));
-        }
-        let mut part = Part::new(&self.0.rocks, held.space)?;
-        // First what is deleted: a position whose body is moved now was not in the store before.
-        part.changes(&held.state.take_changes());
-        for (unmoved, messages) in &entries {
-            for body in body::bodies(&held.state, unmoved, messages) {
-                part.body(&body);
+        let (changes, live, place, space) = {
+            let mut held = self.held();
+            if held.outstanding {
+                return Err(StoreError::CheckpointLost(self.0.shard));
             }
-        }
-        held.state.set_moved(up_to);
-        let place = Place {
-            applied: held.state.applied(),
-            term: held.state.applied_term(),
-            generation: held.space.generation,
-            moved: held.state.moved(),
-            raft_meta: held.raft_meta.clone(),
+            let live: Vec<_> = entries
+                .iter()
+                .map(|(unmoved, messages)| body::live(&held.state, unmoved, messages))
+                .collect();
+            let changes = held.state.take_changes();
+            held.state.set_moved(up_to);
+            held.outstanding = true;
+            let place = Place {
+                applied: held.state.applied(),
+                term: held.state.applied_term(),
+                generation: held.space.generation,
+                moved: held.state.moved(),
+                raft_meta: held.raft_meta.clone(),
+            };
+            (changes, live, place, held.space)
         };
-        held.outstanding = true;
+        // What was decided under the lock is copied without it.
+        let mut part = Part::new(&self.0.rocks, space)?;
+        part.changes(&changes);
+        for ((unmoved, messages), live) in entries.iter().zip(&live) {
+            body::bodies(unmoved.entry, live, messages, |body| {
+                part.body(&body);
+                Ok::<(), StoreError>(())
+            })?;
+        }
         Ok(CheckpointPart::replica(part, place, Arc::clone(&self.0)))
     }
 
@@ -282,6 +291,29 @@ impl Replica {
     /// [`StoreError::Disk`].
     pub fn snapshot_writer(&self) -> Result<SnapshotWriter, StoreError> {
         SnapshotWriter::start(&self.0)
+    }
+
+    /// How many messages, and how many bodies shared between queues, the message store holds for this replica. Scans
+    /// all of them: for tests and repair.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn stored(&self) -> Result<(u64, u64), StoreError> {
+        let space = self.held().space;
+        let count = |kind: u8| {
+            let rocks = &self.0.rocks;
+            let options = scan(space.kind(kind), space.kind(kind + 1));
+            let mut stored = rocks.db().raw_iterator_cf_opt(rocks.state()?, options);
+            stored.seek_to_first();
+            let mut count = 0;
+            while stored.valid() {
+                count += 1;
+                stored.next();
+            }
+            stored.status().map_err(StoreError::disk("read its state"))?;
+            Ok(count)
+        };
+        Ok((count(b'M')?, count(b'S')?))
     }
 
     pub(crate) fn held(&self) -> MutexGuard<'_, Held> {

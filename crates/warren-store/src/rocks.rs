@@ -120,6 +120,8 @@ fn family_options(cache: &Cache, block_bytes: usize) -> Options {
     family.set_block_based_table_factory(&table);
     // Bodies are mostly compressed or short-lived; the disk is not what is scarce.
     family.set_compression_type(DBCompressionType::None);
+    // New data is compacted straight into the last level: what a range deletion covers is gone after one compaction.
+    family.set_level_compaction_dynamic_level_bytes(true);
     family
 }
 

@@ -227,16 +227,15 @@ impl Frozen<'_> {
                 None => self.read_entry(unmoved.entry)?,
             };
             let messages = body::messages(group, entry)?;
-            for body in body::bodies(&self.state, &unmoved, &messages) {
-                match body {
-                    Body::Message { queue, position, value } => {
-                        chunks.key_value(&self.space.message(queue, position), &value)?;
-                    }
-                    Body::Shared { entry, ordinal, value } => {
-                        chunks.key_value(&self.space.shared(entry, ordinal), &value)?;
-                    }
+            let live = body::live(&self.state, &unmoved, &messages);
+            body::bodies(unmoved.entry, &live, &messages, |body| match body {
+                Body::Message { queue, position, value } => {
+                    chunks.key_value(&self.space.message(queue, position), &value)
                 }
-            }
+                Body::Shared { entry, ordinal, value } => {
+                    chunks.key_value(&self.space.shared(entry, ordinal), &value)
+                }
+            })?;
         }
         Ok(())
     }

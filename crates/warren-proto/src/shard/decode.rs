@@ -52,11 +52,9 @@ fn op(op: wire::Op) -> Result<Op, DecodeError> {
         wire::op::Op::Reserve(reserve) => {
             Op::Reserve { queue: QueueId(reserve.queue), up_to: Position(reserve.up_to) }
         }
-        wire::op::Op::Purge(purge) => Op::Purge {
-            queue: QueueId(purge.queue),
-            up_to: Position(purge.up_to),
-            keep: ranges(purge.keep)?,
-        },
+        wire::op::Op::Purge(purge) => {
+            Op::Purge { queue: QueueId(purge.queue), up_to: Position(purge.up_to), keep: ranges(purge.keep)? }
+        }
         wire::op::Op::DropQueue(drop) => Op::DropQueue { queue: QueueId(drop.queue) },
         wire::op::Op::CloseSession(close) => Op::CloseSession { session: SessionId(close.session) },
         wire::op::Op::MarkUsed(used) => Op::MarkUsed { queue: QueueId(used.queue) },
