@@ -108,11 +108,9 @@ if [[ -n $program ]]; then
     fi
   done
   "$program" server --help >"$scratch/help"
-  for variable in $(grep -rhoE 'WARREN_[A-Z_]+' compose kustomize docker systemd | sort -u); do
-    case $variable in WARREN_IMAGE) continue ;; esac
-    if ! grep -q "variable: ${variable%_FILE}\]" "$scratch/help"; then bad "$variable is no setting"; fi
-  done
-  ok 'every WARREN_ variable is looked up'
+  grep -rhoE 'WARREN_[A-Z_]+[A-Z]' compose kustomize docker systemd | grep -v '^WARREN_IMAGE$' | sort -u >"$scratch/used"
+  unknown=$(while read -r name; do grep -q "variable: ${name%_FILE}\]" "$scratch/help" || echo "$name"; done <"$scratch/used")
+  if [[ -z $unknown ]]; then ok 'every WARREN_ variable is a setting'; else bad "no settings: $unknown"; fi
 else
   skip 'settings' 'no warren program was built (set WARREN_BIN)'
 fi
