@@ -3,6 +3,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 use warren_types::{LogIndex, Message, Position, PositionRange, QueueId, SessionId, Term, UnixMillis};
 

@@ -1,5 +1,7 @@
 //! `kill -9` in the middle of appends: what was reported as written is there afterwards.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod kit;
 
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! The logs of all groups: order, fsyncs, restarts, damage.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod kit;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -117,7 +117,7 @@ impl PositionRange {
     /// How many positions it covers; 0 when `last` is below `first`.
     #[must_use]
     pub fn count(self) -> u64 {
-        if self.last < self.first { 0 } else { self.last.0 - self.first.0 + 1 }
+        if self.last < self.first { 0 } else { (self.last.0 - self.first.0).saturating_add(1) }
     }
 
     /// Its positions, in order.

@@ -1,11 +1,14 @@
 //! Small worlds for the store's tests.
 #![allow(dead_code, reason = "each test binary uses its share")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
-use warren_proto::shard::{Enqueue, EnqueuedMessage, Op, Record, SettleReason};
+use proptest::prelude::*;
+use warren_proto::shard::{Enqueue, EnqueuedMessage, Op, OpeningState, QueueState, Record, SettleReason};
 use warren_store::{Done, GroupLog, LogEntry, Store, StoreError, StoreOptions};
 use warren_types::{
     GroupId, LogIndex, Message, NodeId, Position, PositionRange, QueueId, SessionId, ShortStr, Term,
@@ -21,15 +24,30 @@ pub(crate) fn small() -> StoreOptions {
     StoreOptions { tail_bytes: 16 << 10, queue_bytes: 1 << 20, ..StoreOptions::default() }
 }
 
-/// Copies the files as they are now: what a crash at this moment would leave.
+/// Copies the files as they are now: what a crash at this moment would leave. A compaction that ends meanwhile would
+/// make a picture of no moment at all: then once more.
 pub(crate) fn crash_image(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        if file.file_name() != "LOCK" {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    loop {
+        let before = listing(from);
+        std::fs::remove_dir_all(to).unwrap_or_default();
+        std::fs::create_dir_all(to).unwrap();
+        let copied = before
+            .iter()
+            .filter(|(name, _)| name != "LOCK")
+            .all(|(name, _)| std::fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && listing(from) == before {
+            return;
         }
     }
+}
+
+/// Names and sizes.
+fn listing(dir: &Path) -> Vec<(std::ffi::OsString, u64)> {
+    let files = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> =
+        files.map(|file| (file.file_name(), file.metadata().map_or(0, |data| data.len()))).collect();
+    files.sort();
+    files
 }
 
 pub(crate) fn entry(index: u64, payload: impl Into<Bytes>) -> LogEntry {
@@ -112,4 +130,148 @@ pub(crate) fn ranges(ranges: &[(u64, u64)]) -> Vec<PositionRange> {
 
 pub(crate) fn record(ops: impl Into<Vec<Op>>) -> Record {
     Record { time: UnixMillis(1_700_000_000_000), ops: ops.into() }
+}
+
+/// A replicated queue as anybody would write it: the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NaiveQueue {
+    pub(crate) next: u64,
+    pub(crate) mark: u64,
+    pub(crate) used: bool,
+    /// Position, delivery count, body.
+    pub(crate) messages: Vec<(u64, u32, Bytes)>,
+}
+
+/// A shard as anybody would write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Naive {
+    pub(crate) queues: BTreeMap<u64, NaiveQueue>,
+    pub(crate) sessions: BTreeMap<u64, u64>,
+}
+
+impl Naive {
+    fn queue(&mut self, queue: QueueId) -> &mut NaiveQueue {
+        self.queues.entry(queue.0).or_insert_with(|| NaiveQueue { next: 1, ..NaiveQueue::default() })
+    }
+
+    pub(crate) fn apply(&mut self, record: &Record) -> Vec<Position> {
+        let inside = |ranges: &[PositionRange], position: u64| {
+            ranges.iter().any(|range| (range.first.0..=range.last.0).contains(&position))
+        };
+        let mut positions = Vec::new();
+        for op in &record.ops {
+            match op {
+                Op::Enqueue(enqueue) => {
+                    let passed = self.sessions.get(&enqueue.session.0).copied().unwrap_or_default();
+                    for message in &enqueue.messages {
+                        for queue in &message.queues {
+                            if message.seq <= passed {
+                                positions.push(Position(0));
+                                continue;
+                            }
+                            let queue = self.queue(*queue);
+                            positions.push(Position(queue.next));
+                            queue.messages.push((queue.next, 0, message.message.body.clone()));
+                            queue.next += 1;
+                        }
+                    }
+                    let passed = self.sessions.entry(enqueue.session.0).or_default();
+                    *passed = (*passed).max(enqueue.last_seq);
+                }
+                Op::Settle { queue, ranges, .. } => {
+                    if let Some(queue) = self.queues.get_mut(&queue.0) {
+                        queue.messages.retain(|(position, ..)| !inside(ranges, *position));
+                    }
+                }
+                Op::Return { queue, ranges } => {
+                    for range in ranges {
+                        let queue = self.queues.get_mut(&queue.0);
+                        for (position, count, _) in queue.into_iter().flat_map(|queue| &mut queue.messages) {
+                            *count += u32::from(inside(&[*range], *position));
+                        }
+                    }
+                }
+                Op::Reserve { queue, up_to } => {
+                    let queue = self.queue(*queue);
+                    queue.mark = queue.mark.max(up_to.0);
+                }
+                Op::Purge { queue, up_to, keep } => {
+                    if let Some(queue) = self.queues.get_mut(&queue.0) {
+                        let stays = |position: u64| position > up_to.0 || inside(keep, position);
+                        queue.messages.retain(|(position, ..)| stays(*position));
+                    }
+                }
+                Op::DropQueue { queue } => {
+                    self.queues.remove(&queue.0);
+                }
+                Op::CloseSession { session } => {
+                    self.sessions.remove(&session.0);
+                }
+                Op::MarkUsed { queue } => self.queue(*queue).used = true,
+            }
+        }
+        positions
+    }
+
+    /// What a leader finds.
+    pub(crate) fn opening(&self, applied: u64) -> OpeningState {
+        let queue_state = |(id, queue): (&u64, &NaiveQueue)| QueueState {
+            queue: QueueId(*id),
+            next_position: Position(queue.next),
+            live: queue.messages.len() as u64,
+            live_bytes: queue.messages.iter().map(|(_, _, body)| body.len() as u64).sum(),
+            mark: Position(queue.mark),
+            maybe_delivered: PositionRange::collect(
+                queue
+                    .messages
+                    .iter()
+                    .map(|(position, ..)| Position(*position))
+                    .filter(|at| at.0 <= queue.mark),
+            ),
+            used: queue.used,
+        };
+        OpeningState {
+            applied: LogIndex(applied),
+            queues: self.queues.iter().map(queue_state).collect(),
+            sessions: self.sessions.iter().map(|(session, seq)| (SessionId(*session), *seq)).collect(),
+        }
+    }
+}
+
+/// Records over three queues and two sessions whose bodies all have `BODY` bytes, so that sums of bytes are exact.
+pub(crate) const BODY: usize = 600;
+
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+    proptest::collection::vec(any_op(), 1..4).prop_map(record)
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let queue = || (1_u64..4).prop_map(QueueId);
+    let some_ranges = || {
+        proptest::collection::vec((0_u64..40, 0_u64..6), 1..4).prop_map(|list| {
+            ranges(&list.iter().map(|(first, more)| (*first, first + more)).collect::<Vec<_>>())
+        })
+    };
+    let queues = proptest::sample::subsequence(vec![QueueId(1), QueueId(2), QueueId(3)], 0..=3);
+    let messages = proptest::collection::vec((queues, any::<u8>()), 0..8);
+    prop_oneof![
+        8 => (1_u64..3, 1_u64..30, messages).prop_map(|(session, first_seq, messages)| {
+            let messages: Vec<EnqueuedMessage> = messages
+                .into_iter()
+                .zip(first_seq..)
+                .map(|((queues, fill), seq)| EnqueuedMessage { seq, queues, message: message(vec![fill; BODY]) })
+                .collect();
+            let last_seq = first_seq + messages.len() as u64;
+            Op::Enqueue(Enqueue { session: SessionId(session), last_seq, messages })
+        }),
+        6 => (queue(), some_ranges())
+            .prop_map(|(queue, ranges)| Op::Settle { queue, reason: SettleReason::Acked, ranges }),
+        2 => (queue(), some_ranges()).prop_map(|(queue, ranges)| Op::Return { queue, ranges }),
+        2 => (queue(), 0_u64..50).prop_map(|(queue, up_to)| Op::Reserve { queue, up_to: Position(up_to) }),
+        1 => (queue(), 0_u64..50, some_ranges())
+            .prop_map(|(queue, up_to, keep)| Op::Purge { queue, up_to: Position(up_to), keep }),
+        1 => queue().prop_map(|queue| Op::DropQueue { queue }),
+        3 => (1_u64..3).prop_map(|session| Op::CloseSession { session: SessionId(session) }),
+        1 => queue().prop_map(|queue| Op::MarkUsed { queue }),
+    ]
 }
