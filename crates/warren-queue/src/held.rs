@@ -110,7 +110,7 @@ impl<T: Copy> Held<T> {
         wanted: impl FnMut(Position, &T) -> bool,
         taken: impl FnMut(Position, T),
     ) {
-        let everything = PositionRange { first: Position(0), last: Position(u64::MAX) };
+        let everything = PositionRange { first: Position(1), last: Position(u64::MAX) };
         self.take_range(everything, wanted, taken);
     }
 

@@ -49,7 +49,7 @@ impl Queue {
 
     /// Returns everything that the session holds to its place.
     pub(crate) fn give_back_all(&mut self, session: SessionId, how: GiveBack) -> Vec<PositionRange> {
-        let everything = PositionRange { first: Position(0), last: Position(u64::MAX) };
+        let everything = PositionRange { first: Position(1), last: Position(u64::MAX) };
         self.give_back(session, &[everything], how)
     }
 
