@@ -1,0 +1,107 @@
+//! Checkpoints for all groups of the node at once, and the purge of the logs after them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_store::StoreError;
+use warren_types::LogIndex;
+
+use crate::apply::progress::Progress;
+use crate::group::Group;
+use crate::node::Shared;
+use crate::status;
+
+/// How often it is looked whether one is due.
+const LOOK: Duration = Duration::from_secs(1);
+/// Log that is kept at most for a follower that is alive and behind; further behind, it gets a snapshot.
+const BEHIND_BYTES: u64 = 64 << 20;
+
+/// Makes checkpoints until the node stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut last_bytes = 0;
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = shared.stop.cancelled() => return,
+        }
+        let bytes: u64 = shared.groups.all().iter().map(|group| group.log.appended_bytes()).sum();
+        let due = bytes.saturating_sub(last_bytes) >= shared.options.checkpoint_bytes
+            || last.elapsed() >= shared.options.checkpoint_interval;
+        if !due {
+            continue;
+        }
+        if let Err(error) = make(&shared).await {
+            if shared.stop.is_cancelled() {
+                return;
+            }
+            shared.fail(&format!("no checkpoint: {error}"));
+            return;
+        }
+        last_bytes = bytes;
+        last = Instant::now();
+    }
+}
+
+/// Makes one checkpoint of every group that has changed, and purges their logs.
+///
+/// # Errors
+/// [`StoreError`]: the node must stop.
+pub(crate) async fn make(shared: &Shared) -> Result<(), StoreError> {
+    let _one_at_a_time = shared.checkpointing.lock().await;
+    let started = Instant::now();
+    let targets: Vec<(Arc<Group>, LogIndex)> = shared
+        .groups
+        .all()
+        .into_iter()
+        .map(|group| {
+            let target = purge_target(shared, &group);
+            (group, target)
+        })
+        .collect();
+    let store = shared.store.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut parts = Vec::new();
+        let mut done: Vec<(Arc<Group>, Progress, LogIndex)> = Vec::new();
+        for (group, target) in targets {
+            if let Some((part, progress)) = group.machine.checkpoint_part(target)? {
+                let purge = target.min(part.purge_up_to()).min(progress.index());
+                parts.push(part);
+                done.push((group, progress, purge));
+            }
+        }
+        store.checkpoint(parts)?;
+        Ok(done)
+    });
+    let done = written.await.unwrap_or(Err(StoreError::ShutDown))?;
+    if done.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!(groups = done.len(), took = ?started.elapsed(), "checkpoint");
+    for (group, progress, _) in &done {
+        group.machine.set_durable(progress.clone());
+    }
+    let purges = done.iter().filter(|(_, _, purge)| purge.0 > 0).map(|(group, _, purge)| group.purge(*purge));
+    futures_util::future::join_all(purges).await;
+    Ok(())
+}
+
+/// Up to where a group's log need not be kept.
+fn purge_target(shared: &Shared, group: &Group) -> LogIndex {
+    let Some(mut target) = group.log.index_before_last(shared.options.keep_log_bytes) else {
+        return LogIndex(0);
+    };
+    let table = shared.peers.table();
+    let behind = status::of(group)
+        .replicas
+        .into_iter()
+        .filter(|replica| table.get(&replica.node).is_some_and(|peer| peer.is_connected()))
+        .map(|replica| replica.matched)
+        .min();
+    if let Some(behind) = behind.filter(|behind| *behind < target) {
+        let limit = group.log.index_before_last(BEHIND_BYTES).unwrap_or(LogIndex(0));
+        target = behind.max(limit);
+    }
+    target
+}

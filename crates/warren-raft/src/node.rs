@@ -1,0 +1,320 @@
+//! A node's Raft side: the metadata group, the shards, and the tasks that keep them in order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::Config;
+use openraft::async_runtime::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use warren_proto::catalogue::{Applied, Command};
+use warren_rpc::{MemberService, Peers};
+use warren_store::Store;
+use warren_types::{AmqpError, GroupId, NodeId, ShardId, Term};
+
+use crate::apply::Machine;
+use crate::apply::catalogue::CatalogueMachine;
+use crate::apply::shard::ShardMachine;
+use crate::form::Promise;
+use crate::group::{self, Group};
+use crate::groups::Groups;
+use crate::member::Service;
+use crate::snapshot::Incoming;
+use crate::{
+    CatalogueHandle, GroupStatus, LeaderMap, Leadership, ProposeError, RaftOptions, StartError, checkpoint,
+    controller, failover, form, leadership, read, status,
+};
+
+/// Changes of leadership that may wait for the broker: one per shard and some.
+const EVENTS: usize = 1024;
+/// How long a stop waits for others to take over.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a node's Raft tasks share.
+pub(crate) struct Shared {
+    pub(crate) options: RaftOptions,
+    pub(crate) store: Store,
+    pub(crate) peers: Peers,
+    pub(crate) config: Arc<Config>,
+    pub(crate) catalogue: CatalogueHandle,
+    pub(crate) groups: Groups,
+    pub(crate) incoming: Incoming,
+    pub(crate) leaders: watch::Sender<Arc<LeaderMap>>,
+    pub(crate) stop: CancellationToken,
+    /// The cluster that this node has promised itself to.
+    pub(crate) promise: tokio::sync::Mutex<Option<Promise>>,
+    pub(crate) checkpointing: tokio::sync::Mutex<()>,
+    events: mpsc::Sender<Leadership>,
+    fatal: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        self.leaders.borrow().get(group)
+    }
+
+    pub(crate) fn set_leader(&self, group: GroupId, leader: Option<(NodeId, Term)>) {
+        self.leaders.send_if_modified(|map| {
+            let mut changed = LeaderMap::clone(map);
+            let differs = changed.set(group, leader);
+            if differs {
+                *map = Arc::new(changed);
+            }
+            differs
+        });
+    }
+
+    /// Tells the broker; waits for it while the node runs.
+    pub(crate) async fn tell(&self, event: Leadership) {
+        tokio::select! {
+            biased;
+            sent = self.events.send(event) => {
+                if sent.is_err() {
+                    tracing::debug!("nobody follows this node's leaderships");
+                }
+            }
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// The node cannot go on; the first reason stays.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.fatal.send_if_modified(|fatal| {
+            if fatal.is_some() {
+                return false;
+            }
+            tracing::error!("{reason}; this node must stop");
+            *fatal = Some(reason.to_owned());
+            true
+        });
+    }
+
+    /// Recovers and starts a shard that the catalogue places here.
+    pub(crate) async fn start_shard(self: &Arc<Self>, shard: ShardId) -> Result<Arc<Group>, StartError> {
+        let id = GroupId::from(shard);
+        let store = self.store.clone();
+        let recovered = tokio::task::spawn_blocking(move || {
+            let replica = store.replica(shard).map_err(|error| error.to_string())?;
+            ShardMachine::recover(replica).map_err(|error| error.to_string())
+        });
+        let machine = recovered.await.map_err(|error| error.to_string()).and_then(|machine| machine);
+        let machine = machine.map_err(|reason| StartError::Group { group: id, reason })?;
+        self.start_group(id, Machine::Shard(machine)).await
+    }
+
+    async fn start_group(self: &Arc<Self>, id: GroupId, machine: Machine) -> Result<Arc<Group>, StartError> {
+        let config = Arc::clone(&self.config);
+        let node = self.options.node;
+        let group = Group::start(id, node, config, &self.store, &self.peers, machine).await?;
+        self.groups.insert(Arc::clone(&group));
+        tokio::spawn(leadership::follow(Arc::clone(self), Arc::clone(&group)));
+        Ok(group)
+    }
+}
+
+/// A node's Raft side. Its tasks end with it.
+pub struct RaftNode {
+    shared: Arc<Shared>,
+    events: Mutex<Option<mpsc::Receiver<Leadership>>>,
+}
+
+impl std::fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftNode").field("node", &self.shared.options.node).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RaftNode {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl RaftNode {
+    /// Recovers the groups of this node; a node without data forms or joins a cluster in the background.
+    ///
+    /// # Errors
+    /// [`StartError`] when what is stored cannot be trusted, or the options make no sense.
+    pub async fn start(options: RaftOptions, store: Store, peers: Peers) -> Result<Arc<Self>, StartError> {
+        if options.node.0 == 0 || options.shards == 0 || options.replication == 0 {
+            return Err(StartError::Options("node, shards and replication cannot be 0".to_owned()));
+        }
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let catalogue = CatalogueHandle::new();
+        let stored = {
+            let (store, handle) = (store.clone(), catalogue.clone());
+            tokio::task::spawn_blocking(move || {
+                let machine = CatalogueMachine::recover(&store, handle).map_err(|error| error.to_string())?;
+                let promise = form::load(&store).map_err(|error| error.to_string())?;
+                Ok((machine, promise))
+            })
+        };
+        let stored = stored.await.map_err(|error| error.to_string()).and_then(|stored| stored);
+        let (machine, promise) = stored.map_err(StartError::Store)?;
+        let shared = Arc::new(Shared {
+            options,
+            store,
+            peers,
+            config: group::raft_config()?,
+            catalogue,
+            groups: Groups::default(),
+            incoming: Incoming::default(),
+            leaders: watch::Sender::default(),
+            stop: CancellationToken::new(),
+            promise: tokio::sync::Mutex::new(promise.clone()),
+            checkpointing: tokio::sync::Mutex::new(()),
+            events,
+            fatal: watch::Sender::new(None),
+        });
+        let failing = Arc::downgrade(&shared);
+        shared.store.failed().on_failure(move |reason| {
+            if let Some(shared) = failing.upgrade() {
+                shared.fail(&format!("the store has failed: {reason}"));
+            }
+        });
+        let metadata = shared.start_group(GroupId::METADATA, Machine::Catalogue(machine)).await?;
+        let fresh = promise.is_none() && !metadata.is_initialized().await;
+        form::introduce(&shared, promise.as_ref(), fresh);
+        controller::know_peers(&shared);
+        for shard in controller::shards_here(&shared) {
+            shared.start_shard(shard).await?;
+        }
+        tokio::spawn(form::run(Arc::clone(&shared), metadata));
+        tokio::spawn(controller::run(Arc::clone(&shared)));
+        tokio::spawn(controller::announce(Arc::clone(&shared)));
+        tokio::spawn(failover::run(Arc::clone(&shared)));
+        tokio::spawn(checkpoint::run(Arc::clone(&shared)));
+        Ok(Arc::new(Self { shared, events: Mutex::new(Some(receiver)) }))
+    }
+
+    /// What the cluster port serves for it.
+    #[must_use]
+    pub fn member_service(&self) -> Arc<dyn MemberService> {
+        Arc::new(Service(Arc::downgrade(&self.shared)))
+    }
+
+    /// This node's catalogue.
+    #[must_use]
+    pub fn catalogue(&self) -> &CatalogueHandle {
+        &self.shared.catalogue
+    }
+
+    /// Carries a catalogue command out, from any node, and waits until this node's catalogue shows it. Tries again
+    /// while there is time, so that a command may be carried out more than once: all of them allow it. If this future
+    /// is dropped, the command may still be carried out.
+    ///
+    /// # Errors
+    /// [`ProposeError`] when there is no outcome; a refusal is an outcome.
+    pub async fn propose(
+        &self,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Result<Applied, AmqpError>, ProposeError> {
+        read::propose(&self.shared, &command, deadline).await
+    }
+
+    /// Waits until this node's catalogue is at least as new as the cluster's at the moment of the call. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ProposeError`] when the metadata group has no leader, or this node cannot catch up, in time.
+    pub async fn linearize(&self, deadline: Duration) -> Result<(), ProposeError> {
+        read::linearize(&self.shared, deadline).await
+    }
+
+    /// A group's leader as this node knows it; it may have changed already.
+    #[must_use]
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        self.shared.leader_of(group)
+    }
+
+    /// Every group's leader, and each change of one.
+    #[must_use]
+    pub fn leaders(&self) -> watch::Receiver<Arc<LeaderMap>> {
+        self.shared.leaders.subscribe()
+    }
+
+    /// The leaderships of this node as they come and go, in order for each shard. Only the first call gets them;
+    /// later ones get a channel that is closed.
+    #[must_use]
+    pub fn take_leadership_events(&self) -> mpsc::Receiver<Leadership> {
+        self.events.lock().take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Every group on this node.
+    #[must_use]
+    pub fn groups_status(&self) -> Vec<GroupStatus> {
+        self.shared.groups.all().iter().map(|group| status::of(group)).collect()
+    }
+
+    /// Whether this node is in contact with a majority of the metadata group: its leader is known and was heard of
+    /// late, or, on the leader, a majority has answered of late.
+    #[must_use]
+    pub fn has_majority(&self) -> bool {
+        self.shared.groups.get(GroupId::METADATA).is_some_and(|metadata| metadata.has_majority())
+    }
+
+    /// Hands every leadership to another node that is alive and up to date, as far as there is one, and waits a few
+    /// seconds at most.
+    pub async fn transfer_all_leadership(&self) {
+        let until = Instant::now() + TRANSFER_PATIENCE;
+        let led: Vec<Arc<Group>> =
+            self.shared.groups.all().into_iter().filter(|group| group.leads()).collect();
+        for group in &led {
+            if let Some(target) = self.successor(group) {
+                tracing::debug!(group = %group.id, node = %target, "handing leadership over");
+                if group.raft.trigger().transfer_leader(target.0).await.is_err() {
+                    return;
+                }
+            }
+        }
+        for group in &led {
+            let mut metrics = group.raft.server_metrics();
+            while group.leads() && self.successor(group).is_some() {
+                if tokio::time::timeout_at(until, metrics.changed()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The live voter that has most of the log; among equals another one for each group.
+    fn successor(&self, group: &Group) -> Option<NodeId> {
+        let status = status::of(group);
+        let voters: BTreeSet<NodeId> = status.members.into_iter().collect();
+        let table = self.shared.peers.table();
+        let alive = |node: &NodeId| table.get(node).is_some_and(|peer| peer.is_connected());
+        let candidates: Vec<_> = status
+            .replicas
+            .iter()
+            .filter(|replica| voters.contains(&replica.node) && alive(&replica.node))
+            .collect();
+        let best = candidates.iter().map(|replica| replica.matched).max()?;
+        let mut equal: Vec<NodeId> =
+            candidates.iter().filter(|replica| replica.matched == best).map(|replica| replica.node).collect();
+        equal.sort_unstable();
+        let turn = group.id.0 as usize % equal.len().max(1);
+        equal.get(turn).copied()
+    }
+
+    /// Makes a last checkpoint, so that the next start is quick, and stops every group.
+    pub async fn shutdown(&self) {
+        if let Err(error) = checkpoint::make(&self.shared).await {
+            tracing::warn!(%error, "no last checkpoint; the log has everything");
+        }
+        self.shared.stop.cancel();
+        for group in self.shared.groups.all() {
+            if let Err(error) = group.raft.shutdown().await {
+                tracing::warn!(group = %group.id, %error, "group not stopped in order");
+            }
+        }
+    }
+
+    /// Becomes a sentence when the node cannot go on: the process must end.
+    #[must_use]
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.shared.fatal.subscribe()
+    }
+}
