@@ -18,7 +18,7 @@ use warren_proto::catalogue::Command;
 use warren_raft::{CatalogueHandle, LeaderMap, RaftNode};
 use warren_rpc::Peers;
 use warren_types::{
-    AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, QueueId, ReplyCode, SessionId, SubscriptionId,
+    AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, ReplyCode, SessionId, SubscriptionId,
 };
 
 use crate::config::BrokerConfig;
@@ -176,11 +176,6 @@ impl Broker {
         };
         sessions.insert(host, session.clone());
         session
-    }
-
-    /// The hosts that this node has a session with.
-    pub(crate) fn session_hosts(&self) -> Vec<QueueHost> {
-        self.sessions.read().keys().copied().collect()
     }
 
     /// Changes the catalogue, and waits until this node sees the change.

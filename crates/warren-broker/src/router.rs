@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_amqp::properties;
+use warren_amqp::properties::Properties;
 use warren_catalogue::routing::{RouteInput, RouteSet};
 use warren_catalogue::{Access, Catalogue, Resource, no_exchange};
 use warren_types::{AmqpError, Message, QueueHost, QueueId, ReplyCode};
@@ -87,7 +87,8 @@ impl Router {
         }
         let mut set = RouteSet::default();
         let keys = [message.routing_key.as_str()];
-        let input = RouteInput { routing_keys: &keys, headers: &|| properties::headers(&message.properties) };
+        let headers = || Properties::new(&message.properties).headers();
+        let input = RouteInput { routing_keys: &keys, headers: &headers };
         catalogue.route(&self.vhost, exchange, input, &mut set)?;
         let mut route = Route::default();
         for (host, queue) in set.iter() {

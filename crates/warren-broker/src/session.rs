@@ -255,12 +255,12 @@ impl SessionTask {
                 link.as_mut().map_or((None, None), |link| (Some(&mut link.from), Some(&link.to)));
             let turn = tokio::select! {
                 biased;
-                received = on(from, async |from| from.receive(&mut frames).await), if has_link => {
+                received = receive(from, &mut frames), if has_link => {
                     Turn::FromLeader(received)
                 }
-                sent = on(to, async |to| to.send(outbox).await), if sends => Turn::Sent(sent),
+                sent = send(to, outbox), if sends => Turn::Sent(sent),
                 count = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if takes => Turn::Inputs(count),
-                connected = on(connecting.as_mut(), async |connecting| connecting.await), if !has_link => {
+                connected = connect(connecting.as_mut()), if !has_link => {
                     Turn::Connected(connected)
                 }
                 _ = leaders.changed() => Turn::Moved,
@@ -270,13 +270,11 @@ impl SessionTask {
             match turn {
                 Turn::FromLeader(received) => {
                     for frame in frames.drain(..) {
-                        if frame == LeaderFrame::NotLeader {
-                            self.lose(&mut link);
-                            break;
-                        }
                         self.home.on_frame(frame, &mut self.outputs);
                     }
-                    if received.is_err() {
+                    let not_leader = self.outputs.contains(&HomeOutput::NotLeader);
+                    if received.is_err() || not_leader {
+                        self.act();
                         self.lose(&mut link);
                     }
                 }
@@ -473,6 +471,8 @@ impl SessionTask {
                     let _gone = consumer.mailbox.push(ConnectionEvent::Cancelled(subscription));
                 }
             }
+            // Looked for where frames come in.
+            HomeOutput::NotLeader => {}
             HomeOutput::Answer { request, answer } => {
                 let Some((gets_from, waiting)) = self.asked.remove(&request) else { return };
                 if let Err(Answer::Got { delivery: Some(delivery), .. }) = waiting.send(answer)
@@ -485,10 +485,25 @@ impl SessionTask {
     }
 }
 
-/// Waits on what is there; for ever if it is not.
-async fn on<T, R>(thing: Option<T>, wait: impl AsyncFnOnce(T) -> R) -> R {
-    match thing {
-        Some(thing) => wait(thing).await,
+// What is not there is waited for without end: the branch is off then.
+
+async fn receive(from: Option<&mut FromLeader>, frames: &mut Vec<LeaderFrame>) -> Result<(), Ended> {
+    match from {
+        Some(from) => from.receive(frames).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(to: Option<&ToLeader>, outbox: &mut VecDeque<HomeFrame>) -> Result<(), Ended> {
+    match to {
+        Some(to) => to.send(outbox).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect(connecting: Option<&mut Connecting>) -> Option<Link> {
+    match connecting {
+        Some(connecting) => connecting.await,
         None => std::future::pending().await,
     }
 }

@@ -14,25 +14,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_amqp::{Action, Beat, Connection as Machine, Delivered, Ending, Reply, Request, Settlement};
+use warren_amqp::{Action, Beat, Connection as Machine, Ending, Reply, Request, Settlement};
 use warren_proto::session::Delivery;
-use warren_types::{
-    AckMode, AmqpError, ChannelNumber, ConnectionId, DeliveryRef, Position, QueueHost, QueueId, ReplyCode,
-    SubscriptionId,
-};
+use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, ReplyCode, SubscriptionId};
 
-use self::commit::{COMMIT, Commit};
+use self::commit::Commit;
 use crate::admin::ConnectionInfo;
 use crate::broker::Broker;
 use crate::clock;
-use crate::confirm::{self, Confirms};
+use crate::confirm::Confirms;
 use crate::mailbox::Mailbox;
-use crate::registry::{ConnectionEvent, Registered};
+use crate::registry::Registered;
 use crate::request::publish::{Publisher, Routed, Verdict};
 use crate::request::{Caller, Performed, Remember, perform};
 use crate::session::{SessionHandle, SessionInput};
@@ -128,7 +125,7 @@ enum What {
 
 enum Done {
     Performed(Performed),
-    CatalogueIsCurrent(Result<(), AmqpError>),
+    CatalogueIsCurrent,
     Vhost(Result<(), AmqpError>),
     Released,
 }
@@ -402,7 +399,7 @@ impl Task {
         let Some(Pending { what, .. }) = self.pending.take() else { return };
         match (what, done) {
             (What::Request { channel }, Done::Performed(performed)) => self.on_performed(channel, performed),
-            (What::Catalogue, Done::CatalogueIsCurrent(_)) => {
+            (What::Catalogue, Done::CatalogueIsCurrent) => {
                 // Even when the cluster did not answer: then what is known here has to do.
                 self.route(true);
             }
@@ -472,7 +469,12 @@ impl Task {
         }
         if matches!(routed, Routed::AskCluster) {
             let broker = Arc::clone(&self.caller.broker);
-            self.wait_for(What::Catalogue, async move { Done::CatalogueIsCurrent(broker.linearize().await) });
+            self.wait_for(What::Catalogue, async move {
+                if let Err(error) = broker.linearize().await {
+                    debug!(%error, "a miss could not be confirmed");
+                }
+                Done::CatalogueIsCurrent
+            });
         }
     }
 
