@@ -57,6 +57,7 @@ def test_an_unknown_tag_closes_the_channel_and_gives_back_what_it_held(client, q
     take(client, queue, 1, channel=2)
     client.send(2, method, delivery_tag=99)
     client.expect_channel_close(2, 406, "PRECONDITION_FAILED - unknown delivery tag 99", method)
+    eventually(lambda: client.ready(1, queue) == 5, "what it held is ready again")
     assert rest(client, queue)[0] == ("1", True)
 
 

@@ -56,7 +56,8 @@ def test_an_unknown_frame_type_is_a_frame_error(victim):
 def test_an_unknown_method_ends_the_connection(victim, broker):
     victim.send_frame(1, 1, struct.pack(">HH", 60, 999))
     if broker.reference:  # its connection process crashes
-        return victim.expect_eof()
+        victim.expect_eof()
+        return
     assert victim.expect("connection.close", 0).reply_code in (503, 540)
     victim.send(0, "connection.close-ok")
     victim.end()
@@ -65,7 +66,8 @@ def test_an_unknown_method_ends_the_connection(victim, broker):
 def test_an_unknown_class_ends_the_connection(victim, broker):
     victim.send_frame(1, 1, struct.pack(">HH", 4711, 10))
     if broker.reference:
-        return victim.expect_eof()
+        victim.expect_eof()
+        return
     assert victim.expect("connection.close", 0).reply_code in (503, 540)
     victim.send(0, "connection.close-ok")
     victim.end()
@@ -90,7 +92,8 @@ def test_an_unknown_tag_in_a_table_ends_only_that_connection(victim, broker):
     table = amqp.longstr(amqp.shortstr("k") + b"Z1234")
     victim.send_frame(1, 1, struct.pack(">HHH", 50, 10, 0) + amqp.shortstr("q") + b"\0" + table)
     if broker.reference:
-        return _ends(victim)
+        _ends(victim)
+        return
     assert victim.expect("connection.close", 0).reply_code in (501, 502)
     victim.send(0, "connection.close-ok")
     victim.end()
@@ -175,12 +178,8 @@ def test_a_body_announced_with_more_than_512_mib_is_refused(victim, broker):
     victim.send(1, "basic.publish", routing_key="q")
     victim.send_frame(2, 1, struct.pack(">HHQH", 60, 0, 1 << 60, 0))
     if broker.reference:
-        return _still_or_ended(victim)
+        pytest.skip("RabbitMQ 3.10 waits for the body")
     victim.expect_connection_close(501)
-
-
-def _still_or_ended(victim):
-    victim.abort()
 
 
 def test_a_channel_that_is_not_open_is_an_error_of_the_connection(victim):
@@ -190,7 +189,7 @@ def test_a_channel_that_is_not_open_is_an_error_of_the_connection(victim):
 
 def test_a_publish_on_a_channel_that_was_closed_is_an_error_of_the_connection(victim):
     victim.call(1, "channel.close", reply_code=200)
-    victim.send(1, "basic.publish", routing_key="q")
+    victim.publish(1, "", "q", b"m")
     victim.expect_connection_close(504, "CHANNEL_ERROR - expected 'channel.open'", "basic.publish")
 
 

@@ -203,7 +203,9 @@ def test_messages_of_one_channel_keep_their_order(client, queue):
     assert client.get_all(1, queue) == [b"%d" % i for i in range(1000)]
 
 
-def test_a_declare_after_publishes_counts_them(client, queue):
+def test_a_declare_after_publishes_counts_them(client, broker, queue):
+    if broker.reference:
+        pytest.skip("RabbitMQ's queue answers a declare before publishes that wait in its mailbox")
     for round_number in range(1, 6):
         client.send_bytes(b"".join(client.publish_bytes(1, "", queue, b"m") for _ in range(50)))
         assert client.ready(1, queue) == 50 * round_number

@@ -21,7 +21,7 @@ def interpreter(style):
     python = venv / "bin/python"
     if not python.exists():
         pytest.skip(f"{venv} is missing: ./warren.sh test makes it")
-    return python, {} if style == "old-0.13" else {"PYTHONPATH": str(HERE / "old_style/shim")}
+    return python, {"PYTHONPATH": str(HERE / "old_style/shim")}
 
 
 @pytest.fixture

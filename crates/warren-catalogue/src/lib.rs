@@ -10,6 +10,7 @@ mod access;
 mod apply;
 mod arguments;
 mod equivalence;
+mod invariant;
 mod lookup;
 mod names;
 mod password;

@@ -79,6 +79,31 @@ impl Hosting {
             .flat_map(|(owner, queues)| queues.iter().map(|queue| (*owner, *queue)))
     }
 
+    /// # Errors
+    /// What disagrees.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let hosted: usize = self.by_host.values().map(BTreeSet::len).sum();
+        if hosted != self.specs.len() || self.by_host.values().any(BTreeSet::is_empty) {
+            return Err(format!("{hosted} queues at hosts, {} in all", self.specs.len()));
+        }
+        for (host, queues) in &self.by_host {
+            if !queues.iter().all(|queue| self.specs.get(queue).is_some_and(|spec| spec.host == *host)) {
+                return Err(format!("a queue at {host} lives elsewhere"));
+            }
+        }
+        let owned: usize = self.by_owner.values().map(BTreeSet::len).sum();
+        let exclusive = |queue: &&QueueId| self.specs.get(queue).is_some_and(|spec| spec.exclusive.is_some());
+        if owned != self.by_host.values().flatten().filter(exclusive).count() {
+            return Err("owners and exclusive queues disagree".to_owned());
+        }
+        for (load, shard) in &self.load {
+            if *load != self.count(QueueHost::Shard(*shard)) {
+                return Err(format!("shard {shard} is not as loaded as it seems"));
+            }
+        }
+        Ok(())
+    }
+
     fn enter(&mut self, host: QueueHost, queue: QueueId) {
         self.reckon(host, |queues| {
             queues.insert(queue);

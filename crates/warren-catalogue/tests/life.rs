@@ -311,6 +311,14 @@ fn a_new_start_that_nobody_lived_through_ends_all_queues_in_its_memory() {
 }
 
 #[test]
+fn an_exclusive_queue_of_the_new_start_outlives_the_report_of_that_start() {
+    let mut catalogue = running();
+    declared(&mut catalogue, exclusive("early", owner(1, 11, 1)));
+    apply(&mut catalogue, node_up(1, 11, &[(2, 20)]));
+    assert_eq!(names(catalogue.queues("/")), ["durable", "transient", "guest", "elsewhere", "early"]);
+}
+
+#[test]
 fn the_same_start_reported_again_ends_nothing() {
     let mut catalogue = running();
     let before = catalogue.encode();

@@ -173,6 +173,7 @@ fn sorted(bindings: impl Iterator<Item = BindingRecord>) -> Vec<String> {
 
 /// What must hold of every state, asked through the front door.
 fn check(catalogue: &Catalogue) {
+    assert_eq!(catalogue.check_invariants(), Ok(()));
     let mut ids = BTreeSet::new();
     for vhost in catalogue.vhosts() {
         for queue in catalogue.queues(vhost) {

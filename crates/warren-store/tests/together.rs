@@ -88,7 +88,7 @@ fn readers_find_every_live_message_while_checkpoints_move_them() {
     crash_image(dir.path(), image.path());
     let after = open(image.path());
     let found = after.replica(ShardId(1)).unwrap();
-    let next = LogIndex(found.applied().0 + 1);
+    let next = LogIndex(found.applied().0.0 + 1);
     if next.0 <= RECORDS {
         let log = after.log(G).unwrap();
         let mut at = next;

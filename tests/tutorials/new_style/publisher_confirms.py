@@ -22,7 +22,11 @@ def one_by_one():
 class Asynchronous:
     def __init__(self):
         self.outstanding, self.confirmed = set(), 0
-        self.connection = pika.SelectConnection(parameters, on_open_callback=self.on_open)
+        self.connection = pika.SelectConnection(
+            parameters,
+            on_open_callback=self.on_open,
+            on_close_callback=lambda connection, reason: connection.ioloop.stop(),
+        )
 
     def on_open(self, connection):
         connection.channel(on_open_callback=self.on_channel)
@@ -50,10 +54,7 @@ class Asynchronous:
             self.connection.close()
 
     def run(self):
-        try:
-            self.connection.ioloop.start()
-        except pika.exceptions.ConnectionClosed:
-            pass
+        self.connection.ioloop.start()
         print(f"asynchronous: {self.confirmed} confirmed", flush=True)
 
 

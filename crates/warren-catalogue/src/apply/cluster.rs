@@ -166,6 +166,7 @@ impl Catalogue {
                 .collect();
             let stays = |queue: &QueueSpec| match queue.exclusive {
                 None => !lived_through.is_empty(),
+                Some(owner) if owner.node == up.node => owner.incarnation == up.incarnation,
                 Some(owner) => {
                     lived_through.contains(&owner.node) && self.is_current(owner.node, owner.incarnation)
                 }

@@ -344,7 +344,7 @@ impl Template {
                 noise ^= noise << 13;
                 noise ^= noise >> 17;
                 noise ^= noise << 5;
-                noise.to_be_bytes()[0]
+                (noise >> 24) as u8
             })
             .collect();
         for part in body.chunks(frame_max.saturating_sub(FRAME_OVERHEAD).max(1)) {

@@ -1,6 +1,6 @@
-"""Lets pika 0.10 of 2015 load on a Python of today; changes nothing of what it says to a broker.
+"""Lets pika 0.10 and 0.13 load on a Python of today; changes nothing of what they say to a broker.
 
-Its libev adapter uses the word `async` as a name, and it looks for a class where Python kept it until 3.9.
+They look for a class where Python kept it until 3.9, and a part that is not used here has `async` as a name.
 """
 
 import collections

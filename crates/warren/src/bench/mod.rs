@@ -1,0 +1,115 @@
+//! `warren bench`: load for any AMQP 0-9-1 broker, and honest figures about it. One thread, as light on CPU as it can be,
+//! since it shares the machine with what it measures. stdout is data, stderr is talk; the exit code is the answer: 0 all
+//! well, 1 a confirmed message was lost, 2 usage, 3 the broker refused or broke off, 6 not allowed, 7 unreachable,
+//! 8 not finished in time.
+//!
+//! It knows nothing of Warren: it speaks AMQP over a socket and reads `/proc`.
+
+mod account;
+mod arguments;
+mod clock;
+mod confirms;
+mod connection;
+mod consumer;
+mod content;
+mod engine;
+mod error;
+mod latency;
+mod link;
+mod measure;
+mod pacing;
+mod process;
+mod producer;
+mod progress;
+mod report;
+mod topology;
+mod uri;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use self::arguments::{Mode, Output, Plan, RunArguments};
+use self::clock::monotonic_ns;
+use self::engine::{Ending, Engine};
+use self::error::BenchError;
+use self::link::Link;
+use self::report::Report;
+
+/// The command line of `warren bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Publish and consume: throughput, latency, losses, what a message costs the broker.
+    Run(Box<RunArguments>),
+}
+
+/// `warren bench`: runs until it is done, prints the report, gives the exit code.
+pub(crate) fn bench(arguments: Arguments) -> ExitCode {
+    let result = match arguments.kind {
+        Kind::Run(arguments) => run(*arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        error.exit_code()
+    })
+}
+
+/// A confirmed message was lost.
+const LOST: u8 = 1;
+/// Something did not happen in time.
+const UNFINISHED: u8 = 8;
+
+fn run(arguments: RunArguments) -> Result<ExitCode, BenchError> {
+    let plan = Plan::new(arguments)?;
+    let first = plan.producer_uris.first().ok_or_else(|| BenchError::Usage("no URI was given".to_owned()))?;
+    let mut control = Link::open_with_channel(first)?;
+    let expected = match plan.mode {
+        Mode::Both | Mode::PublishOnly => {
+            plan.set_up(&mut control)?;
+            0
+        }
+        Mode::ConsumeOnly => plan.messages.map_or_else(|| plan.depth(&mut control), Ok)?,
+    };
+    // Not a secret, only different from the run before.
+    let run_tag = (monotonic_ns() / 1_000_003) as u8;
+    let mut outcome = Engine::open(&plan, run_tag, expected)?.run();
+    let report = Report::new(&plan, &outcome, expected);
+    print(plan.common.output, &report, || report.table());
+    let closed = outcome.close();
+    if !plan.keep {
+        plan.tear_down(&mut control)?;
+    }
+    control.close()?;
+    if let Ending::Failed(error) = outcome.ending {
+        return Err(error);
+    }
+    closed?;
+    if report.lost.is_some_and(|lost| lost > 0) {
+        eprintln!("error: {} confirmed messages were lost", report.lost.unwrap_or_default());
+        return Ok(ExitCode::from(LOST));
+    }
+    if !matches!(outcome.ending, Ending::Complete) {
+        eprintln!("error: the run is not finished: {} deliveries did not come", report.undelivered);
+        return Ok(ExitCode::from(UNFINISHED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a report the way that was asked for.
+fn print<T: Serialize>(output: Output, report: &T, table: impl FnOnce() -> String) {
+    match output {
+        Output::Table => print!("{}", table()),
+        Output::Json => match serde_json::to_string(report) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("error: the report cannot be written as JSON: {error}"),
+        },
+    }
+}
