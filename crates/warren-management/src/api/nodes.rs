@@ -13,7 +13,9 @@ impl Asked<'_> {
     pub(super) fn nodes(&self) -> Result<Answer, ApiError> {
         self.caller.must_monitor()?;
         let own = Process::read(self.started);
-        Ok(Answer::List(self.admin.nodes().iter().map(|node| self.shape_node(node, &own)).collect()))
+        let mut nodes = self.admin.nodes();
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Answer::List(nodes.iter().map(|node| self.shape_node(node, &own)).collect()))
     }
 
     pub(super) fn node(&self, name: &str) -> Result<Answer, ApiError> {

@@ -172,7 +172,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "log_level",
         "LEVEL",
         Some("info"),
-        "error, warn, info, debug or trace, or a list by target such as 'info,warren_raft=debug'",
+        "error, warn, info, debug or trace of Warren itself, or a list by target such as 'info,openraft=debug'",
     ),
 ];
 
