@@ -23,6 +23,9 @@ pub enum Action {
     },
     /// A message to route; no answer. Refusals go through [`crate::Connection::fail_channel`].
     Publish(Publish),
+    /// A message published in a transaction, which the machine keeps until the commit: only to be checked now, as
+    /// RabbitMQ does. No answer; refusals go through [`crate::Connection::fail_channel`].
+    CheckPublish(Publish),
     /// Deliveries that the client settled; no answer.
     Settle {
         /// The channel that held them.

@@ -56,8 +56,10 @@ impl Channel {
             Mode::Plain => 0,
             Mode::Confirm(confirms) => confirms.issue(),
             Mode::Transactional(transaction) => {
+                let (channel, opening) = (self.number, self.opening);
+                let checked = Publish { channel, opening, number: 0, mandatory, message: message.clone() };
                 transaction.publish(TxPublish { mandatory, message }, context)?;
-                return Ok(None);
+                return Ok(Some(Action::CheckPublish(checked)));
             }
         };
         let (channel, opening) = (self.number, self.opening);

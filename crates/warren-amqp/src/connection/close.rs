@@ -164,7 +164,8 @@ impl Connection {
             .filter_map(|item| match item {
                 Item::Action(action) => match action {
                     Action::Publish(_) | Action::Settle { .. } | Action::ChannelClosed { .. } => Some(action),
-                    Action::Authenticate { .. }
+                    Action::CheckPublish(_)
+                    | Action::Authenticate { .. }
                     | Action::OpenVhost { .. }
                     | Action::Request { .. }
                     | Action::Closing
