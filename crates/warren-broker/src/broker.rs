@@ -15,10 +15,11 @@ use tracing::warn;
 use warren_amqp::ConnectionConfig;
 use warren_catalogue::{Access, Applied, Resource};
 use warren_proto::catalogue::Command;
+use warren_proto::session::{Answer, Ask};
 use warren_raft::{CatalogueHandle, LeaderMap, RaftNode};
 use warren_rpc::Peers;
 use warren_types::{
-    AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, ReplyCode, SessionId, SubscriptionId,
+    AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, QueueId, ReplyCode, SessionId, SubscriptionId,
 };
 
 use crate::config::BrokerConfig;
@@ -29,6 +30,8 @@ use crate::session::{self, SessionHandle};
 
 /// A publish that finds no queue asks the cluster whether there is one by now, but not more often than this.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait, after a consumer's cancel, for its auto-delete queue to go.
+const AUTO_DELETE_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait for a linearizable read before a miss is reported as it is known here.
 const LINEARIZE_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -239,6 +242,12 @@ impl Broker {
         configure
     }
 
+    /// Whether the user may publish in another's name.
+    pub(crate) fn may_impersonate(&self, user: &str) -> bool {
+        let catalogue = self.catalogue().read();
+        catalogue.user(user).is_some_and(|user| user.tags.iter().any(|tag| tag == "impersonator"))
+    }
+
     /// # Errors
     /// [`LoginError`].
     pub(crate) fn authenticate(&self, user: &str, password: &[u8], from: IpAddr) -> Result<(), LoginError> {
@@ -258,6 +267,26 @@ impl Broker {
         }
         self.linearize().await?;
         open()
+    }
+
+    /// After a consumer of an auto-delete queue went: waits (a little) until the queue is gone, if it was the last.
+    pub(crate) async fn settle_auto_delete(&self, queue: QueueId) {
+        let Some(spec) = self.catalogue().read().queue_by_id(queue).cloned() else { return };
+        let settled = async {
+            // Answered after the leader has seen the consumer go.
+            match self.session(spec.host).ask(Ask::Info { queue }).await {
+                Some(Answer::Info(counts)) if counts.consumers == 0 => {}
+                Some(_) | None => return,
+            }
+            let mut revisions = self.catalogue().revision();
+            while self.catalogue().read().queue_by_id(queue).is_some() {
+                if revisions.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // It goes anyway; only the client does not see it at once.
+        let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, settled).await;
     }
 
     /// Deletes a connection's exclusive queues.

@@ -62,31 +62,43 @@ impl Router {
         Some(route)
     }
 
-    /// Checks permission and asks the catalogue.
+    /// Checks that the user may publish to the exchange.
     ///
     /// # Errors
     /// 403 without write permission or for an internal exchange, 404 for an unknown exchange.
+    pub(crate) fn allow(&mut self, catalogue: &Catalogue, message: &Message) -> Result<(), AmqpError> {
+        let exchange = message.exchange.as_str();
+        if self.allowed.contains_key(message.exchange.bytes()) {
+            return Ok(());
+        }
+        catalogue.check_access(&self.user, &self.vhost, Access::Write, Resource::Exchange(exchange))?;
+        let record =
+            catalogue.exchange(&self.vhost, exchange).ok_or_else(|| no_exchange(&self.vhost, exchange))?;
+        if record.internal {
+            return Err(AmqpError::new(
+                ReplyCode::AccessRefused,
+                format!("cannot publish to internal exchange '{exchange}' in vhost '{}'", self.vhost),
+            ));
+        }
+        self.allowed.insert(copied(message.exchange.bytes()), ());
+        Ok(())
+    }
+
+    /// Asks the catalogue; `extra` are routing keys besides the message's own.
+    ///
+    /// # Errors
+    /// As [`Self::allow`].
     pub(crate) fn resolve(
         &mut self,
         catalogue: &Catalogue,
         message: &Message,
+        extra: &[String],
     ) -> Result<Arc<Route>, AmqpError> {
+        self.allow(catalogue, message)?;
         let exchange = message.exchange.as_str();
-        if !self.allowed.contains_key(message.exchange.bytes()) {
-            catalogue.check_access(&self.user, &self.vhost, Access::Write, Resource::Exchange(exchange))?;
-            let record = catalogue
-                .exchange(&self.vhost, exchange)
-                .ok_or_else(|| no_exchange(&self.vhost, exchange))?;
-            if record.internal {
-                return Err(AmqpError::new(
-                    ReplyCode::AccessRefused,
-                    format!("cannot publish to internal exchange '{exchange}' in vhost '{}'", self.vhost),
-                ));
-            }
-            self.allowed.insert(copied(message.exchange.bytes()), ());
-        }
         let mut set = RouteSet::default();
-        let keys = [message.routing_key.as_str()];
+        let keys: Vec<&str> =
+            std::iter::once(message.routing_key.as_str()).chain(extra.iter().map(String::as_str)).collect();
         let headers = || Properties::new(&message.properties).headers();
         let input = RouteInput { routing_keys: &keys, headers: &headers };
         catalogue.route(&self.vhost, exchange, input, &mut set)?;
@@ -98,7 +110,7 @@ impl Router {
             }
         }
         let route = Arc::new(route);
-        if !set.depends_on_headers() {
+        if !set.depends_on_headers() && extra.is_empty() {
             if self.routes.len() >= CACHE_MAX {
                 self.routes.clear();
             }

@@ -2,7 +2,7 @@
 //! was acknowledged is settled and the client gets commit-ok. All-or-nothing per host, as in RabbitMQ per queue.
 
 use tokio::sync::oneshot;
-use warren_amqp::{Reply, Settlement, TxCommit};
+use warren_amqp::{Publish, Reply, Settlement, TxCommit, TxPublish};
 use warren_types::{AmqpError, ChannelNumber, DeliveryRef, PublishToken, ReplyCode, SessionPublish};
 
 use super::{Done, Task, What};
@@ -28,9 +28,11 @@ impl Task {
         let token = PublishToken { connection: self.caller.connection, channel, opening, number };
         let mut hosts: Vec<HostBatch> = Vec::new();
         let mut outstanding = 0;
-        for publish in commit.publishes {
+        for TxPublish { mandatory, message } in commit.publishes {
             let Some(publisher) = &mut self.publisher else { return };
-            let route = match publisher.route_one(&self.caller, &publish.message) {
+            publisher.refresh(&self.caller);
+            let mut publish = Publish { channel, opening, number: 0, mandatory, message };
+            let route = match publisher.route_one(&self.caller, &mut publish) {
                 Ok(route) => route,
                 Err(error) => {
                     self.machine.reply(channel, Err(error), &mut self.out);

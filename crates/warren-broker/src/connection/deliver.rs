@@ -26,8 +26,10 @@ impl Task {
                     }
                 }
                 ConnectionEvent::Cancelled(subscription) => {
-                    if let Some(consumer) = self.consumers.remove(&subscription) {
-                        self.machine.cancel_consumer(consumer.channel, subscription, &mut self.out);
+                    if matches!(&self.pending, Some(Pending { what: What::Request { .. }, .. })) {
+                        self.cancelled.push(subscription);
+                    } else {
+                        self.on_cancelled(subscription);
                     }
                 }
                 ConnectionEvent::Close(error) => {
@@ -38,6 +40,12 @@ impl Task {
                     self.discard();
                 }
             }
+        }
+    }
+
+    pub(super) fn on_cancelled(&mut self, subscription: SubscriptionId) {
+        if let Some(consumer) = self.consumers.remove(&subscription) {
+            self.machine.cancel_consumer(consumer.channel, subscription, &mut self.out);
         }
     }
 

@@ -89,6 +89,7 @@ where
         confirms: Confirms::default(),
         consumers: HashMap::new(),
         early: Vec::new(),
+        cancelled: Vec::new(),
         outbox: VecDeque::new(),
         stashed: None,
         pending: None,
@@ -107,6 +108,8 @@ where
 struct Consumer {
     host: QueueHost,
     channel: ChannelNumber,
+    /// The queue, if it may go with its last consumer.
+    queue: Option<QueueId>,
 }
 
 /// What is outstanding: until it is there, nothing more of the client is looked at.
@@ -158,6 +161,8 @@ struct Task {
     consumers: HashMap<SubscriptionId, Consumer>,
     /// Deliveries of a consumer whose consume-ok is not written yet.
     early: Vec<(SubscriptionId, QueueHost, QueueId, Vec<Delivery>)>,
+    /// Consumers whose queue went while a request is outstanding: its answer comes first.
+    cancelled: Vec<SubscriptionId>,
     outbox: VecDeque<(SessionHandle, SessionInput)>,
     stashed: Option<Action>,
     pending: Option<Pending>,
@@ -287,6 +292,13 @@ impl Task {
                     publisher.push(publish);
                 }
             }
+            Action::CheckPublish(mut publish) => {
+                let Some(publisher) = &mut self.publisher else { return };
+                publisher.refresh(&self.caller);
+                if let Err(error) = publisher.route_one(&self.caller, &mut publish) {
+                    self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
+                }
+            }
             Action::Authenticate { mechanism, user, password } => {
                 let result = self.caller.broker.authenticate(&user, &password, self.peer.ip());
                 if let Err(reason) = &result {
@@ -354,6 +366,7 @@ impl Task {
                     self.channel_closed(&returned, &waiting, &subscriptions);
                 }
                 Action::Publish(_)
+                | Action::CheckPublish(_)
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Settle { .. }
@@ -380,10 +393,19 @@ impl Task {
             Request::TxCommit(commit) => self.commit(channel, opening, commit),
             Request::Cancel(cancel) => {
                 self.give_back(&cancel.waiting, false, false);
-                if let Some(consumer) = self.consumers.remove(&cancel.subscription) {
-                    self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
-                }
-                self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+                let Some(consumer) = self.consumers.remove(&cancel.subscription) else {
+                    self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+                    return;
+                };
+                self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
+                let broker = Arc::clone(&self.caller.broker);
+                self.wait_for(What::Request { channel }, async move {
+                    // The queue may go with its last consumer: a client may count on that after cancel-ok.
+                    if let Some(queue) = consumer.queue {
+                        broker.settle_auto_delete(queue).await;
+                    }
+                    Done::Performed(Performed { reply: Ok(Reply::Done), remember: Remember::Nothing })
+                });
             }
             other => {
                 let subscription = self.caller.broker.next_subscription();
@@ -422,8 +444,8 @@ impl Task {
         match performed.remember {
             Remember::Nothing => {}
             Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host } => {
-                self.consumers.insert(subscription, Consumer { host, channel });
+            Remember::Consumer { subscription, host, auto_delete } => {
+                self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
             }
             Remember::NoConsumer { subscription } => {
                 self.consumers.remove(&subscription);
@@ -432,6 +454,9 @@ impl Task {
         self.machine.reply(channel, performed.reply, &mut self.out);
         for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
             self.deliver(subscription, host, queue, deliveries);
+        }
+        for subscription in std::mem::take(&mut self.cancelled) {
+            self.on_cancelled(subscription);
         }
         self.note_state();
     }

@@ -55,7 +55,8 @@ impl Task {
                 }
                 // What the client sent before it went still counts.
                 Action::Publish(_) | Action::Settle { .. } => self.act(action),
-                Action::Authenticate { .. }
+                Action::CheckPublish(_)
+                | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Request { .. }
                 | Action::Closing

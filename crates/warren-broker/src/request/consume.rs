@@ -1,5 +1,7 @@
 //! `basic.consume` (0-9-1 §1.8.3.3).
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 use warren_amqp::{Consume, Reply};
 use warren_catalogue::{Access, Resource, no_queue};
@@ -12,8 +14,10 @@ use crate::session::SessionInput;
 /// Starts a consumer.
 pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: SubscriptionId) -> Performed {
     match subscribe(caller, consume, subscription).await {
-        Ok((reply, host)) => {
-            Performed { reply: Ok(reply), remember: Remember::Consumer { subscription, host } }
+        Ok((reply, spec)) => {
+            let auto_delete = spec.auto_delete.then_some(spec.id);
+            let remember = Remember::Consumer { subscription, host: spec.host, auto_delete };
+            Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },
     }
@@ -23,7 +27,7 @@ async fn subscribe(
     caller: &Caller,
     consume: Consume,
     subscription: SubscriptionId,
-) -> Result<(Reply, warren_types::QueueHost), AmqpError> {
+) -> Result<(Reply, Arc<QueueSpec>), AmqpError> {
     let name = &consume.queue;
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
@@ -50,7 +54,7 @@ async fn subscribe(
     match told {
         Ok(Some(SubscribeOutcome::Subscribed)) => {
             let tag = if consume.tag.is_empty() { caller.broker.consumer_tag() } else { consume.tag };
-            Ok((Reply::Consumed { tag, subscription }, spec.host))
+            Ok((Reply::Consumed { tag, subscription }, spec))
         }
         Ok(Some(SubscribeOutcome::ExclusiveUse)) => Err(AmqpError::new(
             ReplyCode::AccessRefused,

@@ -7,6 +7,7 @@ mod declare;
 pub(crate) mod delete;
 mod exchange;
 mod get;
+mod inspect;
 pub(crate) mod publish;
 mod purge;
 
@@ -49,6 +50,7 @@ pub(crate) enum Remember {
     Consumer {
         subscription: SubscriptionId,
         host: QueueHost,
+        auto_delete: Option<QueueId>,
     },
     /// It is gone.
     NoConsumer {

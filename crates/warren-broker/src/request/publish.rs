@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use warren_amqp::Publish;
-use warren_types::{AmqpError, ChannelNumber, Message, PublishToken, QueueHost, ReplyCode, SessionPublish};
+use warren_types::{AmqpError, ChannelNumber, PublishToken, QueueHost, ReplyCode, SessionPublish};
 
 use super::Caller;
+use super::inspect::{inspect, is_plain};
 use crate::confirm::Confirms;
 use crate::router::{Route, Router};
 
@@ -59,16 +60,31 @@ impl Publisher {
         self.batch.is_empty()
     }
 
-    /// Routes one message on the spot, for a transaction.
+    /// Routes one message on the spot.
     ///
     /// # Errors
-    /// As [`Router::resolve`].
-    pub(crate) fn route_one(&mut self, caller: &Caller, message: &Message) -> Result<Arc<Route>, AmqpError> {
-        self.router.refresh(caller.broker.catalogue().current_revision());
-        match self.router.cached(message) {
-            Some(route) => Ok(route),
-            None => self.router.resolve(&caller.broker.catalogue().read(), message),
+    /// What closes its channel: 403, 404, 406.
+    pub(crate) fn route_one(
+        &mut self,
+        caller: &Caller,
+        publish: &mut Publish,
+    ) -> Result<Arc<Route>, AmqpError> {
+        let mut extra = Vec::new();
+        if !is_plain(&publish.message) {
+            self.router.allow(&caller.broker.catalogue().read(), &publish.message)?;
+            extra = inspect(caller, publish)?;
         }
+        match self.router.cached(&publish.message) {
+            Some(route) if extra.is_empty() => Ok(route),
+            Some(_) | None => {
+                self.router.resolve(&caller.broker.catalogue().read(), &publish.message, &extra)
+            }
+        }
+    }
+
+    /// Drops what was learnt from an older catalogue.
+    pub(crate) fn refresh(&mut self, caller: &Caller) {
+        self.router.refresh(caller.broker.catalogue().current_revision());
     }
 
     /// Routes what was gathered, in order. `certain`: the catalogue here was just made as new as the cluster's.
@@ -80,20 +96,17 @@ impl Publisher {
         hosts: &mut Vec<HostBatch>,
         verdicts: &mut Vec<Verdict>,
     ) -> Routed {
-        self.router.refresh(caller.broker.catalogue().current_revision());
+        self.refresh(caller);
         // A channel that one publish closes takes no later one of this read.
         let mut closed: Vec<(ChannelNumber, u32)> = Vec::new();
         let mut publishes = std::mem::take(&mut self.batch).into_iter();
         self.bytes = 0;
-        while let Some(publish) = publishes.next() {
+        while let Some(mut publish) = publishes.next() {
             let Publish { channel, opening, number, .. } = publish;
             if closed.contains(&(channel, opening)) {
                 continue;
             }
-            let route = match self.router.cached(&publish.message) {
-                Some(route) => Ok(route),
-                None => self.router.resolve(&caller.broker.catalogue().read(), &publish.message),
-            };
+            let route = self.route_one(caller, &mut publish);
             let unknown = match &route {
                 Ok(route) => route.targets.is_empty(),
                 Err(error) => error.code == ReplyCode::NotFound,

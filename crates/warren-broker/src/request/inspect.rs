@@ -1,0 +1,53 @@
+//! What a publish's properties must satisfy before it is routed, and the routing keys they add (RabbitMQ's `expiration`,
+//! validated user-id, and sender-selected distribution). Most messages carry none of these: that costs two bytes' look.
+
+use warren_amqp::Publish;
+use warren_amqp::properties::{self, Properties};
+use warren_types::{AmqpError, Message, ReplyCode};
+
+use super::Caller;
+
+/// Bits of the property flags (0-9-1 §4.2.6.1), from the highest.
+const HEADERS: u16 = 1 << 13;
+const REPLY_TO: u16 = 1 << 9;
+const EXPIRATION: u16 = 1 << 8;
+const USER_ID: u16 = 1 << 4;
+
+/// The name by which a requester asks for answers without a queue.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+
+/// Whether there is anything to inspect.
+pub(crate) fn is_plain(message: &Message) -> bool {
+    match message.properties.first_chunk::<2>() {
+        Some(flags) => u16::from_be_bytes(*flags) & (HEADERS | REPLY_TO | EXPIRATION | USER_ID) == 0,
+        None => true,
+    }
+}
+
+/// Checks the properties and returns the routing keys that `CC` and `BCC` add; `BCC` is taken out of the message.
+///
+/// # Errors
+/// 406 with RabbitMQ's texts: bad expiration, a `CC` or `BCC` that is no array, another user's id, an answer asked for
+/// without a reply consumer.
+pub(crate) fn inspect(caller: &Caller, publish: &mut Publish) -> Result<Vec<String>, AmqpError> {
+    let properties = Properties::new(&publish.message.properties);
+    if properties.reply_to() == Some(DIRECT_REPLY) {
+        return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
+    }
+    properties.expiration_ms()?;
+    let keys = properties.extra_routing_keys()?;
+    if let Some(user) = properties.user_id()
+        && user != &*caller.user
+        && !caller.broker.may_impersonate(&caller.user)
+    {
+        return Err(AmqpError::new(
+            ReplyCode::PreconditionFailed,
+            format!("user_id property set to '{user}' but authenticated user was '{}'", caller.user),
+        ));
+    }
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    publish.message.properties = properties::with_header(&publish.message.properties, "BCC", None);
+    Ok(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect())
+}
