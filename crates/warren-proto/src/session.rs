@@ -3,6 +3,8 @@
 
 mod home;
 mod leader;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use warren_types::{

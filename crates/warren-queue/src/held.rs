@@ -168,12 +168,12 @@ mod tests {
                     let range = PositionRange { first: Position(first), last: Position(first + more) };
                     let mut taken = BTreeMap::new();
                     // Only entries of even steps, to exercise the filter.
-                    held.take_range(range, |_, value| value % 2 == 0, |position, value| {
+                    held.take_range(range, |_, value| value.is_multiple_of(2), |position, value| {
                         taken.insert(position, value);
                     });
                     let mut expected = BTreeMap::new();
                     naive.retain(|position: &Position, value: &mut usize| {
-                        let go = *position >= range.first && *position <= range.last && *value % 2 == 0;
+                        let go = *position >= range.first && *position <= range.last && value.is_multiple_of(2);
                         if go { expected.insert(*position, *value); }
                         !go
                     });

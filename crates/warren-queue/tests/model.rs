@@ -1,6 +1,8 @@
 //! A leader against a naive queue: after each input, the naive queue says which message must go next, and to whom
 //! it may go. Records commit at once or when the input says so.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's world")]
+
 mod kit;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,14 @@
 //!
 //! A message is named by (home, number); `World` follows each from its publish to its last acknowledgement.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's world"
+)]
+
 mod kit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,5 +1,7 @@
 //! How many messages a second pass one leader on one core: `cargo test --release -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's world")]
+
 mod kit;
 
 use std::time::Instant;

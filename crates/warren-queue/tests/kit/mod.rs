@@ -1,5 +1,6 @@
 //! A small world for one leader: a store in memory below it, streams that are lists, a clock that is a number.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's kit")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ pub struct Bench {
     next_request: u64,
 }
 
+#[allow(clippy::new_without_default, reason = "a test's kit")]
 impl Bench {
     pub fn new() -> Self {
         Self::with(config(), Directory::with([1]))
