@@ -1,5 +1,7 @@
 //! Passwords, virtual hosts and permissions.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
 mod world;
 
 use warren_catalogue::{Access, AuthError, Catalogue, PermissionRecord, Resource, UserRecord, hash_password};

@@ -1,5 +1,7 @@
 //! What commands do: queues and their places, bindings that go with their ends, nodes that come and go.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
 mod world;
 
 use warren_catalogue::{Catalogue, ExchangeKind, ExchangeRecord, NodeRecord, PermissionRecord, UserRecord};

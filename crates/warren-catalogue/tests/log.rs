@@ -1,6 +1,8 @@
 //! Laws of the log, with generated commands: the same log gives the same state, a snapshot and the rest of the log
 //! give the whole, every index agrees with every other, and what is refused changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
 mod naive;
 mod world;
 

@@ -1,5 +1,7 @@
 //! Every refusal, with its code and its text to the letter.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
 mod world;
 
 use warren_catalogue::{ExchangeKind, ExchangeRecord, PermissionRecord, ShardRecord, UserRecord};

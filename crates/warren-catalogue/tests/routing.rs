@@ -1,5 +1,7 @@
 //! Where messages go: examples of every type, and generated bindings against a naive matcher.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
 mod naive;
 mod world;
 
