@@ -360,6 +360,7 @@ fn a_commit_brings_publishes_and_settlements_in_order() {
     world.ack(1, false);
     client::encode_reject(C1, 3, false, &mut world.input);
     world.send(1, calls::commit());
+    assert_eq!(world.checked(2), ["a", "b"], "each is checked when it is published");
     let Request::TxCommit(commit) = world.request() else { panic!("no commit") };
     let bodies: Vec<_> = commit.publishes.iter().map(|publish| &publish.message.body[..]).collect();
     assert_eq!(bodies, [b"a", b"b"]);
@@ -394,10 +395,24 @@ fn a_rollback_forgets_publishes_and_makes_settlements_open_again() {
     world.send(1, calls::rollback());
     world.ack(1, false);
     world.send(1, calls::commit());
+    world.checked(1);
     let Request::TxCommit(commit) = world.request() else { panic!("no commit") };
     assert!(commit.publishes.is_empty());
     assert_eq!(commit.settlements.len(), 1);
     assert_eq!(positions(&commit.settlements[0].1), [1]);
+}
+
+#[test]
+fn a_publish_that_is_refused_when_checked_closes_the_channel_and_commits_nothing() {
+    let mut world = transactional();
+    world.publish(1, b"a");
+    world.send(1, calls::commit());
+    world.checked(1);
+    let error = AmqpError::new(ReplyCode::NotFound, "no exchange 'x' in vhost '/'");
+    world.connection.fail_channel(C1, 1, error, 60, 40, &mut world.out);
+    let text = "NOT_FOUND - no exchange 'x' in vhost '/'";
+    assert_eq!(world.close(), close(1, 404, text, (60, 40)));
+    assert!(matches!(world.actions()[..], [Action::ChannelClosed { .. }]));
 }
 
 #[test]
@@ -436,7 +451,8 @@ fn a_transaction_is_bounded() {
         }
         world.send(1, calls::rollback());
     }
-    assert!(world.actions().is_empty(), "each is within bounds");
+    assert_eq!(world.checked(100).len(), 100, "each transaction is within bounds");
+    assert!(world.next().is_none());
     world.frames();
     for _ in 0..11 {
         world.publish(1, &[0; 1_000]);

@@ -148,6 +148,16 @@ impl World {
         }
     }
 
+    /// The bodies of so many publishes of a transaction that the shell is to check.
+    pub fn checked(&mut self, count: usize) -> Vec<Bytes> {
+        std::iter::repeat_with(|| match self.next() {
+            Some(Action::CheckPublish(publish)) => publish.message.body,
+            other => panic!("no publish to check but {other:?}"),
+        })
+        .take(count)
+        .collect()
+    }
+
     pub fn publishes(&mut self) -> Vec<Publish> {
         self.actions()
             .into_iter()
