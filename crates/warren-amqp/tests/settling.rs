@@ -312,6 +312,13 @@ fn confirms_are_joined_where_everything_below_is_done() {
 }
 
 #[test]
+fn a_confirm_that_covers_only_itself_does_not_say_multiple() {
+    let mut world = published(4);
+    world.connection.confirm(C1, 1, &[1, 3, 4], &mut world.out);
+    assert_eq!(confirms(&mut world), [(true, 1, false), (true, 3, false), (true, 4, false)]);
+}
+
+#[test]
 fn a_nack_carries_the_requeue_bit_as_rabbitmqs_does() {
     let mut world = published(2);
     world.connection.reject_publish(C1, 1, &[1, 2], &mut world.out);
