@@ -21,10 +21,10 @@ use warren_store::{Store, StoreOptions};
 use warren_types::{GroupId, Message, NodeId, QueueId, SessionId, ShardId, Term};
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < PATIENCE, "not in time: {what}");
@@ -33,59 +33,59 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A leadership that a node's stub of a broker holds.
-pub struct Host {
-    pub term: Term,
-    pub opening: OpeningState,
-    pub proposer: Proposer,
-    pub applied: Arc<Mutex<Vec<AppliedRecord>>>,
+pub(crate) struct Host {
+    pub(crate) term: Term,
+    pub(crate) opening: OpeningState,
+    pub(crate) proposer: Proposer,
+    pub(crate) applied: Arc<Mutex<Vec<AppliedRecord>>>,
 }
 
 #[derive(Default)]
-pub struct Hosted {
-    pub now: BTreeMap<ShardId, Host>,
-    pub elected: usize,
-    pub lost: usize,
+pub(crate) struct Hosted {
+    pub(crate) now: BTreeMap<ShardId, Host>,
+    pub(crate) elected: usize,
+    pub(crate) lost: usize,
 }
 
 /// A running node.
-pub struct Running {
+pub(crate) struct Running {
     runtime: Option<Runtime>,
-    pub raft: Arc<RaftNode>,
-    pub peers: Peers,
-    pub store: Store,
-    pub hosted: Arc<Mutex<Hosted>>,
+    pub(crate) raft: Arc<RaftNode>,
+    pub(crate) peers: Peers,
+    pub(crate) store: Store,
+    pub(crate) hosted: Arc<Mutex<Hosted>>,
 }
 
 impl Running {
-    pub fn block<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn block<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.as_ref().unwrap().block_on(future)
     }
 
-    pub fn propose(&self, command: Command) -> u64 {
+    pub(crate) fn propose(&self, command: Command) -> u64 {
         self.block(self.raft.propose(command, PATIENCE)).unwrap().unwrap().revision
     }
 
-    pub fn leads(&self, shard: ShardId) -> bool {
+    pub(crate) fn leads(&self, shard: ShardId) -> bool {
         self.hosted.lock().now.contains_key(&shard)
     }
 
-    pub fn fingerprint(&self, shard: ShardId) -> u64 {
+    pub(crate) fn fingerprint(&self, shard: ShardId) -> u64 {
         self.store.replica(shard).unwrap().fingerprint()
     }
 
-    pub fn applied(&self, group: GroupId) -> u64 {
+    pub(crate) fn applied(&self, group: GroupId) -> u64 {
         let status = self.raft.groups_status();
         status.iter().find(|status| status.group == group).map_or(0, |status| status.applied.0)
     }
 
     /// Ends it as a crash does: nothing is handed over, nothing is flushed in order.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
 
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.block(async {
             self.raft.transfer_all_leadership().await;
             self.raft.shutdown().await;
@@ -104,18 +104,18 @@ impl Drop for Running {
     }
 }
 
-pub struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
     addresses: Vec<SocketAddr>,
-    pub ids: Vec<NodeId>,
-    pub nodes: Vec<Option<Running>>,
-    pub options: RaftOptions,
+    pub(crate) ids: Vec<NodeId>,
+    pub(crate) nodes: Vec<Option<Running>>,
+    pub(crate) options: RaftOptions,
     starts: u64,
 }
 
 impl World {
     /// `count` nodes that are not started, with addresses of their own.
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         if std::env::var_os("RUST_LOG").is_some() {
             drop(
                 tracing_subscriber::fmt()
@@ -147,14 +147,14 @@ impl World {
     }
 
     /// All started, the cluster formed, every shard hosted.
-    pub fn formed(count: usize) -> Self {
+    pub(crate) fn formed(count: usize) -> Self {
         let mut world = Self::new(count);
         (0..count).for_each(|node| world.start(node));
         world.wait_ready();
         world
     }
 
-    pub fn wait_ready(&self) {
+    pub(crate) fn wait_ready(&self) {
         wait_for("the cluster has formed", || {
             self.running().all(|node| node.raft.catalogue().read().cluster().is_some())
         });
@@ -167,7 +167,7 @@ impl World {
         self.directory.path().join(format!("{}", self.ids[node].0))
     }
 
-    pub fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         self.starts += 1;
         let id = self.ids[node];
         let address = self.addresses[node];
@@ -241,32 +241,32 @@ impl World {
         self.nodes[node] = Some(Running { runtime: Some(runtime), raft, peers, store, hosted });
     }
 
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].take().unwrap().kill();
     }
 
     /// Kills it and takes its disk; it comes back as another node.
-    pub fn wipe(&mut self, node: usize) {
+    pub(crate) fn wipe(&mut self, node: usize) {
         self.kill(node);
         let path = self.path(node);
         wait_for("the disk is gone", || std::fs::remove_dir_all(&path).is_ok());
         self.ids[node] = NodeId(self.ids[node].0 + 1000);
     }
 
-    pub fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         self.nodes[node].take().unwrap().stop();
     }
 
-    pub fn node(&self, node: usize) -> &Running {
+    pub(crate) fn node(&self, node: usize) -> &Running {
         self.nodes[node].as_ref().unwrap()
     }
 
-    pub fn running(&self) -> impl Iterator<Item = &Running> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Running> {
         self.nodes.iter().flatten()
     }
 
     /// The node that hosts a shard.
-    pub fn leader(&self, shard: ShardId) -> usize {
+    pub(crate) fn leader(&self, shard: ShardId) -> usize {
         let mut found = None;
         wait_for("a shard is hosted", || {
             found = self.nodes.iter().position(|node| node.as_ref().is_some_and(|n| n.leads(shard)));
@@ -277,7 +277,7 @@ impl World {
 
     /// Proposes records of one message each until all are applied, wherever the leader is; those that were not applied
     /// are offered again, as a home does.
-    pub fn publish(&self, shard: ShardId, session: u64, sequences: std::ops::RangeInclusive<u64>, body: usize) {
+    pub(crate) fn publish(&self, shard: ShardId, session: u64, sequences: std::ops::RangeInclusive<u64>, body: usize) {
         let began = Instant::now();
         let last = *sequences.end();
         loop {
@@ -311,7 +311,7 @@ impl World {
     }
 
     /// Every running node has applied the same and has come to the same state.
-    pub fn wait_same(&self, shard: ShardId) {
+    pub(crate) fn wait_same(&self, shard: ShardId) {
         let group = GroupId::from(shard);
         wait_for("all replicas are the same", || {
             let applied: Vec<u64> = self.running().map(|node| node.applied(group)).collect();
@@ -321,7 +321,7 @@ impl World {
     }
 }
 
-pub fn last_seq(record: &AppliedRecord, session: u64) -> u64 {
+pub(crate) fn last_seq(record: &AppliedRecord, session: u64) -> u64 {
     let passed = record.record.ops.iter().map(|op| match op {
         Op::Enqueue(enqueue) if enqueue.session.0 == session => enqueue.last_seq,
         _ => 0,
@@ -329,7 +329,7 @@ pub fn last_seq(record: &AppliedRecord, session: u64) -> u64 {
     passed.max().unwrap_or(0)
 }
 
-pub fn record(session: u64, seq: u64, body: usize) -> Record {
+pub(crate) fn record(session: u64, seq: u64, body: usize) -> Record {
     let message = Message { body: Bytes::from(vec![seq as u8; body]), ..Message::default() };
     let message = EnqueuedMessage { seq, queues: vec![QueueId(1)], message };
     let enqueue = Enqueue { session: SessionId(session), last_seq: seq, messages: vec![message] };
