@@ -149,6 +149,7 @@ impl Node {
         tokio::spawn(follow_leaderships(Arc::clone(&broker), context, leaderships, running.clone()));
         tokio::spawn(delete_queues(Arc::clone(&broker), to_delete, running.clone()));
         tokio::spawn(pass_on_deletions(Arc::clone(&broker), running.clone()));
+        tokio::spawn(attach_everywhere(Arc::clone(&broker), running.clone()));
         tokio::spawn(watch_peers(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
@@ -267,6 +268,22 @@ async fn pass_on_deletions(broker: Arc<Broker>, running: CancellationToken) {
         }
         for handle in broker.hosts().all() {
             let _stopped = handle.inputs().send(HostInput::QueuesDeleted(Arc::clone(&deleted))).await;
+        }
+    }
+}
+
+/// Keeps a session with every shard, used or not: a new leader need not wait for the claims of a node that attaches.
+async fn attach_everywhere(broker: Arc<Broker>, running: CancellationToken) {
+    let mut revisions = broker.catalogue().revision();
+    loop {
+        let shards: Vec<QueueHost> =
+            broker.catalogue().read().shards().map(|shard| QueueHost::Shard(shard.shard)).collect();
+        for host in shards {
+            broker.session(host);
+        }
+        tokio::select! {
+            () = running.cancelled() => break,
+            changed = revisions.changed() => if changed.is_err() { break },
         }
     }
 }

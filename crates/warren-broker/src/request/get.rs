@@ -3,12 +3,11 @@
 use warren_amqp::{Get, GotMessage, Reply};
 use warren_catalogue::{Access, Resource};
 use warren_proto::session::{Answer, Ask};
-use warren_types::{AckMode, AmqpError, DeliveryRef};
+use warren_types::{AmqpError, DeliveryRef};
 
 use super::{Caller, ask, unexpected};
-use crate::session::SessionInput;
 
-/// Takes one message, if there is one.
+/// Takes one message, if there is one. With automatic acknowledgement the session settles it.
 ///
 /// # Errors
 /// 403, 404, 405, 541.
@@ -18,29 +17,18 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
     let spec = caller.queue(name).await?;
     match ask(&caller.broker, &spec, Ask::Get { queue: spec.id, ack_mode: get.ack_mode }).await? {
         Answer::Got { delivery: None, .. } => Ok(Reply::Got(None)),
-        Answer::Got { delivery: Some(delivery), remaining } => {
-            if get.ack_mode == AckMode::Automatic {
-                let settle = SessionInput::Settle {
-                    queue: spec.id,
-                    positions: vec![delivery.position],
-                    rejected: false,
-                };
-                // A stopping node forgets it: the message comes back, which at-most-once never promised not to.
-                let _stopping = caller.broker.session(spec.host).inputs().send(settle).await;
-            }
-            Ok(Reply::Got(Some(GotMessage {
-                source: DeliveryRef {
-                    host: spec.host,
-                    queue: spec.id,
-                    position: delivery.position,
-                    subscription: None,
-                },
-                redelivered: delivery.redelivered,
-                delivery_count: delivery.delivery_count,
-                message: delivery.message,
-                remaining,
-            })))
-        }
+        Answer::Got { delivery: Some(delivery), remaining } => Ok(Reply::Got(Some(GotMessage {
+            source: DeliveryRef {
+                host: spec.host,
+                queue: spec.id,
+                position: delivery.position,
+                subscription: None,
+            },
+            redelivered: delivery.redelivered,
+            delivery_count: delivery.delivery_count,
+            message: delivery.message,
+            remaining,
+        }))),
         other => Err(unexpected(&other)),
     }
 }
