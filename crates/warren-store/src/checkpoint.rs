@@ -26,15 +26,24 @@ pub struct CheckpointPart {
 }
 
 pub(crate) enum Content {
-    Replica { batch: WriteBatch, space: Space, replica: Arc<Inner> },
-    Blob { name: String, bytes: Bytes },
+    /// `freed` counts bytes of the message store that become rubbish.
+    Replica {
+        batch: WriteBatch,
+        space: Space,
+        replica: Arc<Inner>,
+        freed: u64,
+    },
+    Blob {
+        name: String,
+        bytes: Bytes,
+    },
 }
 
 impl CheckpointPart {
-    pub(crate) fn replica(part: Part<'_>, place: Place, replica: Arc<Inner>) -> Self {
+    pub(crate) fn replica(part: Part<'_>, place: Place, replica: Arc<Inner>, freed: u64) -> Self {
         let Part { batch, space, .. } = part;
         let group = GroupId::from(space.shard);
-        Self { group, content: Content::Replica { batch, space, replica }, place }
+        Self { group, content: Content::Replica { batch, space, replica, freed }, place }
     }
 
     /// A state machine that is saved as a whole, such as the catalogue: `bytes` are its state after `applied`. They

@@ -12,6 +12,7 @@ mod failure;
 mod keys;
 mod log;
 mod options;
+mod reclaim;
 mod replica;
 mod rocks;
 pub mod shard;

@@ -17,6 +17,9 @@ pub struct StoreOptions {
     pub wal_bytes: u64,
     /// The block cache. Small: messages are read once, and the tail serves what is recent. Default 16 MiB.
     pub cache_bytes: usize,
+    /// Freed bytes of the message store at which its keys are compacted, so that the disk gets them back; also at
+    /// least a quarter of what the store holds. Default 32 MiB.
+    pub reclaim_bytes: u64,
     /// Files that RocksDB keeps open. Default 512.
     pub open_files: i32,
 }
@@ -30,6 +33,7 @@ impl Default for StoreOptions {
             state_memtable_bytes: 32 << 20,
             wal_bytes: 256 << 20,
             cache_bytes: 16 << 20,
+            reclaim_bytes: 32 << 20,
             open_files: 512,
         }
     }

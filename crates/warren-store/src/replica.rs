@@ -243,7 +243,7 @@ impl Replica {
             let messages = self.0.read_entry(unmoved.entry)?;
             entries.push((unmoved, messages));
         }
-        let (changes, live, place, space) = {
+        let (changes, live, place, space, freed) = {
             let mut held = self.held();
             if held.outstanding {
                 return Err(StoreError::CheckpointLost(self.0.shard));
@@ -262,7 +262,7 @@ impl Replica {
                 moved: held.state.moved(),
                 raft_meta: held.raft_meta.clone(),
             };
-            (changes, live, place, held.space)
+            (changes, live, place, held.space, held.state.take_freed_bytes())
         };
         // What was decided under the lock is copied without it.
         let mut part = Part::new(&self.0.rocks, space)?;
@@ -273,7 +273,7 @@ impl Replica {
                 Ok::<(), StoreError>(())
             })?;
         }
-        Ok(CheckpointPart::replica(part, place, Arc::clone(&self.0)))
+        Ok(CheckpointPart::replica(part, place, Arc::clone(&self.0), freed))
     }
 
     /// A consistent picture of the whole replica as of the applied entry, for a follower that the log cannot help any

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 use crate::{StoreError, StoreOptions};
@@ -67,6 +68,21 @@ impl Rocks {
 
     pub(crate) fn flush_state(&self) -> Result<(), StoreError> {
         self.db.flush_cf(self.state()?).map_err(StoreError::disk("flush its state"))
+    }
+
+    /// Bytes of all blob files: bodies in the message store, needed or not.
+    pub(crate) fn blob_bytes(&self) -> Result<u64, StoreError> {
+        let bytes = self.db.property_int_value_cf(self.state()?, "rocksdb.total-blob-file-size");
+        Ok(bytes.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default())
+    }
+
+    /// Compacts the state's keys: only then does RocksDB notice which bodies are gone. Blocks, possibly for seconds.
+    pub(crate) fn compact_state(&self) -> Result<(), StoreError> {
+        let mut options = CompactOptions::default();
+        // Without this the last level, where the deleted keys are, would be left alone.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(self.state()?, None::<&[u8]>, None::<&[u8]>, &options);
+        Ok(())
     }
 
     pub(crate) fn get_log(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -145,7 +161,9 @@ fn state_options(options: &StoreOptions, cache: &Cache) -> Options {
     family.set_blob_file_size(64 << 20);
     family.set_blob_compression_type(DBCompressionType::None);
     family.set_enable_blob_gc(true);
-    family.set_blob_gc_age_cutoff(1.0);
+    // A file whose bodies are all gone is deleted without copying anything: the ordinary case, for queues are consumed
+    // in order. Only the oldest quarter of the files is rewritten for what is left in it.
+    family.set_blob_gc_age_cutoff(0.25);
     family.set_blob_gc_force_threshold(0.5);
     family
 }

@@ -14,6 +14,7 @@ use warren_types::{GroupId, LogIndex, ShardId, Term};
 
 use crate::checkpoint::{Content, put_place};
 use crate::log::{Log, LogCore};
+use crate::reclaim::Reclaimer;
 use crate::replica::{Inner as ReplicaInner, read_place};
 use crate::rocks::Rocks;
 use crate::sync::{Queue, Task, Work, Writer, Written};
@@ -29,6 +30,7 @@ struct Inner {
     replicas: Mutex<BTreeMap<ShardId, Arc<ReplicaInner>>>,
     written: Arc<Written>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    reclaimer: Reclaimer,
     /// One checkpoint or installation at a time.
     checkpoint: Arc<Mutex<()>>,
 }
@@ -89,6 +91,7 @@ impl Store {
             replicas: Mutex::new(BTreeMap::new()),
             written,
             writer: Mutex::new(Some(writer)),
+            reclaimer: Reclaimer::new(options.reclaim_bytes),
             checkpoint: Arc::new(Mutex::new(())),
         })))
     }
@@ -178,11 +181,15 @@ impl Store {
         core.failure.check()?;
         let _one_at_a_time = self.0.checkpoint.lock();
         let mut finished = Vec::with_capacity(parts.len());
+        let mut freed_bytes = 0_u64;
         for CheckpointPart { group, content, place } in parts {
             let (mut batch, replica) = match content {
                 // A snapshot has replaced the state since the part was made.
                 Content::Replica { space, ref replica, .. } if replica.held.lock().space != space => continue,
-                Content::Replica { batch, replica, .. } => (batch, Some(replica)),
+                Content::Replica { batch, replica, freed, .. } => {
+                    freed_bytes = freed_bytes.saturating_add(freed);
+                    (batch, Some(replica))
+                }
                 Content::Blob { name, bytes } => {
                     let key = keys::blob(&name);
                     let mut batch = WriteBatch::default();
@@ -206,7 +213,7 @@ impl Store {
                 GroupLog(Arc::clone(log)).set_floor(place.moved);
             }
         }
-        Ok(())
+        self.0.reclaimer.freed(freed_bytes, &core.rocks)
     }
 
     /// Tells when the store has failed: the node must stop then.
@@ -263,6 +270,7 @@ impl Inner {
         let Some(writer) = self.writer.lock().take() else {
             return;
         };
+        self.reclaimer.stop();
         // The writer's own thread may drop the last clone, in a `done`; it cannot wait for itself.
         if writer.thread().id() != std::thread::current().id() && writer.join().is_err() {
             self.core.failure.fail("the log writer panicked");

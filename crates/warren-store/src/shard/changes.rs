@@ -96,6 +96,11 @@ impl ShardState {
         changes
     }
 
+    /// Body bytes in the message store that were freed since the last call, about.
+    pub(crate) fn take_freed_bytes(&mut self) -> u64 {
+        self.journal.take_freed_bytes()
+    }
+
     /// The whole state, as what an empty replica would have to write: one queue after the other, lazily.
     pub fn everything(&self) -> impl Iterator<Item = Change> {
         let queues = self.queues.iter().flat_map(|(id, queue)| {

@@ -15,6 +15,8 @@ pub(crate) struct Journal {
     entries: BTreeMap<u64, Entry>,
     /// Moved entries whose last message was settled since the last checkpoint.
     freed: BTreeSet<u64>,
+    /// Body bytes in the message store that nothing needs any more, about; since the last checkpoint.
+    freed_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -57,8 +59,11 @@ impl Journal {
         }
     }
 
-    /// So many messages of `entry` were settled.
-    pub(crate) fn release(&mut self, index: u64, settled: u32) {
+    /// So many messages of `entry`, with so many body bytes, were settled.
+    pub(crate) fn release(&mut self, index: u64, settled: u32, bytes: u64) {
+        if self.is_moved(index) {
+            self.freed_bytes = self.freed_bytes.saturating_add(bytes);
+        }
         let Some(entry) = self.entries.get_mut(&index) else {
             return;
         };
@@ -109,6 +114,10 @@ impl Journal {
     /// Whether the entry is listed as sharing messages between queues.
     pub(crate) fn shares(&self, entry: u64) -> bool {
         self.entries.get(&entry).is_some_and(|entry| entry.shared)
+    }
+
+    pub(crate) fn take_freed_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.freed_bytes)
     }
 
     pub(crate) fn take_freed(&mut self) -> BTreeSet<u64> {

@@ -27,7 +27,7 @@ impl ShardState {
             return;
         };
         for run in queue.runs.iter() {
-            self.journal.release(run.entry, run.live);
+            self.journal.release(run.entry, run.live, run.live_bytes());
         }
         self.changed_queues.remove(&id);
         self.dropped_queues.insert(id);

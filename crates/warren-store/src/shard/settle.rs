@@ -40,11 +40,12 @@ impl Queue {
             if journal.is_moved(run.entry) {
                 self.changed.freed.insert(from, to);
             }
-            journal.release(run.entry, now);
             let bytes = run.live_bytes();
             run.live = run.live.saturating_sub(now);
             self.live = self.live.saturating_sub(u64::from(now));
-            self.live_bytes = self.live_bytes.saturating_sub(bytes - run.live_bytes());
+            let bytes = bytes - run.live_bytes();
+            self.live_bytes = self.live_bytes.saturating_sub(bytes);
+            journal.release(run.entry, now, bytes);
             self.forget_counts(from, to);
             if run.live == 0 {
                 self.runs.remove(run.first);

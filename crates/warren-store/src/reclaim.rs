@@ -1,0 +1,71 @@
+//! Gives the disk back what consumed backlogs occupied. A deleted body is only marked; RocksDB learns that it is gone
+//! when the keys that pointed to it are compacted, which by itself it does late or never.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::StoreError;
+use crate::rocks::Rocks;
+
+/// Counts freed bytes and compacts in a thread of its own, one at a time.
+pub(crate) struct Reclaimer {
+    threshold: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    freed: u64,
+    running: Option<JoinHandle<()>>,
+    stopped: bool,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(threshold: u64) -> Self {
+        Self { threshold, state: Mutex::default() }
+    }
+
+    /// A checkpoint has freed `bytes`. Starts a compaction if that is worth it; does not wait for it.
+    pub(crate) fn freed(&self, bytes: u64, rocks: &Arc<Rocks>) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.freed = state.freed.saturating_add(bytes);
+        let is_running = state.running.as_ref().is_some_and(|running| !running.is_finished());
+        if state.stopped || is_running || state.freed < self.threshold {
+            return Ok(());
+        }
+        // A share of the whole, so that the cost stays in proportion to what is consumed.
+        if state.freed < rocks.blob_bytes()? / 4 {
+            return Ok(());
+        }
+        let rocks = Arc::clone(rocks);
+        let compact = move || {
+            if let Err(error) = rocks.compact_state() {
+                tracing::warn!(%error, "consumed messages still occupy the disk");
+            }
+        };
+        let started = std::thread::Builder::new().name("reclaimer".to_owned()).spawn(compact);
+        match started {
+            Ok(running) => {
+                state.freed = 0;
+                state.running = Some(running);
+            }
+            // The next checkpoint tries again.
+            Err(error) => tracing::warn!(%error, "consumed messages still occupy the disk"),
+        }
+        Ok(())
+    }
+
+    /// Waits for a compaction that runs and starts no other.
+    pub(crate) fn stop(&self) {
+        let running = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            state.running.take()
+        };
+        if running.is_some_and(|running| running.join().is_err()) {
+            tracing::warn!("the reclaimer panicked");
+        }
+    }
+}
