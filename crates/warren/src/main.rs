@@ -1,5 +1,6 @@
 //! The `warren` binary: `server` is the broker, everything else asks a running node through its HTTP API.
 
+mod bench;
 mod config;
 mod logging;
 mod operator;
@@ -35,6 +36,8 @@ enum Command {
     Queues(operator::QueuesArguments),
     /// Ask one question; the exit code is the answer: 0 yes, 1 no.
     Check(operator::CheckArguments),
+    /// Load any AMQP 0-9-1 broker and say honestly how it did.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +47,6 @@ fn main() -> ExitCode {
         Command::Nodes(connection) => operator::finish(operator::nodes(&connection)),
         Command::Queues(arguments) => operator::finish(operator::queues(&arguments)),
         Command::Check(arguments) => operator::finish(operator::check(&arguments)),
+        Command::Bench(arguments) => bench::bench(arguments),
     }
 }
