@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use warren_proto::catalogue::{Command, NodeUp, ShardRecord};
@@ -12,6 +13,7 @@ use warren_rpc::{ClusterId, PeerState};
 use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 
 use crate::group::Group;
+use crate::member::kind;
 use crate::node::Shared;
 use crate::types::Member;
 use crate::{form, read, status};
@@ -30,6 +32,8 @@ const CAUGHT_UP: u64 = 200;
 const GONE: Duration = Duration::from_secs(3);
 /// How long a start waits for the peers, to say who is alive.
 const COMPANY: Duration = Duration::from_secs(2);
+/// How long a replica may take to say whether it holds a shard.
+const HOLDS: Duration = Duration::from_millis(500);
 /// How long one command of the controller may take.
 const PROPOSE: Duration = Duration::from_secs(5);
 
@@ -169,15 +173,39 @@ impl Controller {
             return;
         }
         let since = *self.unborn.entry(shard).or_insert_with(Instant::now);
-        // A replica that was added later waits for its leader; only first members initialise.
         let place = record.replicas.iter().position(|node| *node == me).unwrap_or_default();
         let late = UNBORN + Duration::from_secs(place as u64);
-        if record.preferred == me || since.elapsed() >= late {
+        if (record.preferred == me || since.elapsed() >= late)
+            && self.may_initialise(record, since.elapsed() >= UNBORN).await
+        {
             match group.raft.initialize(wanted).await {
                 Ok(()) => tracing::debug!(%shard, "initialised"),
                 Err(error) => tracing::debug!(%shard, %error, "not initialised"),
             }
         }
+    }
+
+    /// Whether nobody holds any log of the shard: it has never begun. All replicas say so; or, when one stays away, a
+    /// majority of them, if all are first members of the cluster. A replica that was added later, to a shard whose
+    /// other replicas it cannot ask, must wait for them: a second beginning would be another log.
+    async fn may_initialise(&self, record: &ShardRecord, waited: bool) -> bool {
+        let shared = &self.shared;
+        let group = GroupId::from(record.shard);
+        let mut unheld = 1;
+        for node in record.replicas.iter().filter(|node| **node != shared.options.node) {
+            let asked = shared.peers.call(*node, group, kind::HOLDS, Bytes::new(), HOLDS).await;
+            match asked.ok().as_deref() {
+                Some([0]) => unheld += 1,
+                Some(_) => return false,
+                None => {}
+            }
+        }
+        if unheld == record.replicas.len() {
+            return true;
+        }
+        let promise = shared.promise.lock().await;
+        let first = |node: &NodeId| promise.as_ref().is_some_and(|promise| promise.has(*node));
+        waited && unheld * 2 > record.replicas.len() && record.replicas.iter().all(first)
     }
 
     /// Brings a group's membership to what is wanted: learners first, voters once they have caught up.

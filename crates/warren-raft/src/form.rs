@@ -74,7 +74,7 @@ impl Promise {
         Ok(Self { cluster, asker, members })
     }
 
-    fn has(&self, node: NodeId) -> bool {
+    pub(crate) fn has(&self, node: NodeId) -> bool {
         self.members.iter().any(|member| member.id == node)
     }
 }

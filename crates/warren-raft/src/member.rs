@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use warren_rpc::{CallError, MemberService};
+use warren_store::{Store, StoreError};
 use warren_types::{GroupId, NodeId};
 
 use crate::apply::Machine;
@@ -33,6 +34,8 @@ pub(crate) mod kind {
     pub(crate) const PROMISE: u32 = 8;
     /// A fresh node asks to be taken in.
     pub(crate) const JOIN: u32 = 9;
+    /// Does this node hold any log of the group?
+    pub(crate) const HOLDS: u32 = 10;
 }
 
 /// The service; gone with its node.
@@ -71,6 +74,12 @@ impl MemberService for Service {
             kind::JOIN => {
                 let (shared, metadata) = self.group(GroupId::METADATA)?;
                 form::answer_join(&shared, &metadata, payload).await
+            }
+            kind::HOLDS => {
+                let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
+                let holds = tokio::task::spawn_blocking(move || holds(&shared.store, group)).await;
+                let holds = holds.map_err(stopped)?.map_err(|error| CallError::Refused(error.to_string()))?;
+                Ok(Bytes::from(vec![u8::from(holds)]))
             }
             kind::APPEND => {
                 let (_, group) = self.group(group)?;
@@ -140,6 +149,12 @@ impl MemberService for Service {
             }
         }
     }
+}
+
+/// Whether any log of the group is or was here, started or not. Blocks.
+fn holds(store: &Store, group: GroupId) -> Result<bool, StoreError> {
+    let log = store.log(group)?;
+    Ok(log.first_last().is_some() || log.purged().is_some())
 }
 
 /// The requests of a stream until it ends or makes no sense.

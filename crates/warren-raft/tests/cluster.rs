@@ -58,7 +58,11 @@ fn a_node_alone_is_a_cluster_and_finds_everything_again() {
     let before = loaded(&world);
     assert_eq!(before.len(), 50);
     for crash in [true, false] {
-        if crash { world.kill(0) } else { world.stop(0) }
+        if crash {
+            world.kill(0)
+        } else {
+            world.stop(0)
+        }
         world.start(0);
         world.wait_ready();
         assert!(world.node(0).raft.catalogue().read().has_vhost("kept"));
@@ -85,9 +89,7 @@ fn a_command_from_any_node_is_seen_there_when_it_returns_and_elsewhere_after_a_l
 #[test]
 fn leaders_are_spread_over_the_nodes() {
     let world = World::formed(3);
-    wait_for("each node leads one", || {
-        (0..3).all(|node| world.node(node).hosted.lock().now.len() == 1)
-    });
+    wait_for("each node leads one", || (0..3).all(|node| world.node(node).hosted.lock().now.len() == 1));
 }
 
 #[test]
@@ -148,8 +150,10 @@ fn a_node_that_the_log_cannot_help_any_more_gets_a_snapshot() {
     world.wait_same(SHARD);
     // What it got it can serve: the bodies came along.
     let replica = world.node(lagging).store.replica(SHARD).unwrap();
-    let (messages, _) = replica.load(warren_types::QueueId(1), warren_types::Position(0), 1000, 1 << 30).unwrap();
+    let (messages, _) =
+        replica.load(warren_types::QueueId(1), warren_types::Position(0), 1000, 1 << 30).unwrap();
     assert_eq!(messages.len(), 400);
+    drop(replica);
     // And it can do without its log what it could do with it.
     world.kill(lagging);
     world.start(lagging);
@@ -195,8 +199,7 @@ fn a_node_that_lost_its_disk_joins_as_another_one_and_never_forms_a_second_clust
     world.start(2);
     wait_for("it is taken in", || {
         let catalogue = world.node(2).raft.catalogue().read();
-        catalogue.cluster().map(|found| found.id) == Some(cluster)
-            && catalogue.node(world.ids[2]).is_some()
+        catalogue.cluster().map(|found| found.id) == Some(cluster) && catalogue.node(world.ids[2]).is_some()
     });
     world.node(2).propose(vhost("from the newcomer"));
     wait_for("it has a vote", || {

@@ -99,7 +99,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
 }
@@ -277,7 +277,13 @@ impl World {
 
     /// Proposes records of one message each until all are applied, wherever the leader is; those that were not applied
     /// are offered again, as a home does.
-    pub(crate) fn publish(&self, shard: ShardId, session: u64, sequences: std::ops::RangeInclusive<u64>, body: usize) {
+    pub(crate) fn publish(
+        &self,
+        shard: ShardId,
+        session: u64,
+        sequences: std::ops::RangeInclusive<u64>,
+        body: usize,
+    ) {
         let began = Instant::now();
         let last = *sequences.end();
         loop {
