@@ -1,0 +1,27 @@
+"""Each test gets a producer's node and a consumer's node."""
+
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Side:
+    """A node as a client names it."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self):
+        return f"amqp://guest:guest@{self.host}:{self.port}/%2F"
+
+
+@pytest.fixture(params=["producer on node 1", "producer on node 2", "producer on node 3"])
+def sides(request, broker):
+    """(producer, consumer), on different nodes when there are several; each node is the producer's once."""
+    shift = int(request.param[-1]) - 1
+    if shift >= len(broker.addresses):
+        pytest.skip("the broker has fewer nodes")
+    count = len(broker.addresses)
+    return Side(*broker.addresses[shift]), Side(*broker.addresses[(shift + 1) % count])
