@@ -32,7 +32,6 @@ impl CatalogueHandle {
     }
 
     /// The catalogue as it is now. Hold it briefly and never across an `await`: commands wait for it.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, Catalogue> {
         self.0.catalogue.read()
     }

@@ -18,8 +18,12 @@ use crate::types::TransferRequest;
 
 /// Silence after which a leader's lease is given up although its connection stands.
 const SILENCE: Duration = Duration::from_millis(1600);
-/// How long the first candidate has before the next one begins, and before one tries again.
+/// How long a candidate has before the next one begins.
 const STEP: Duration = Duration::from_millis(200);
+/// How soon a candidate asks again: the other survivors may not have noticed yet.
+const AGAIN: Duration = Duration::from_millis(40);
+/// How long an election that is under way may take.
+const ELECTION: Duration = Duration::from_millis(400);
 /// How often a survivor looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// After that, Raft's own timeouts have taken over.
@@ -72,7 +76,7 @@ fn leader(group: &Group) -> Option<NodeId> {
 async fn campaign(shared: Arc<Shared>, group: Arc<Group>, dead: NodeId) {
     let me = shared.options.node;
     let began = Instant::now();
-    let mut tries = 0_u32;
+    let mut tried: Option<Instant> = None;
     while began.elapsed() < PATIENCE && !shared.stop.is_cancelled() {
         let table = shared.peers.table();
         if leader(&group).is_some_and(|leader| leader != dead)
@@ -93,8 +97,10 @@ async fn campaign(shared: Arc<Shared>, group: Arc<Group>, dead: NodeId) {
                 return;
             }
         }
-        if began.elapsed() >= STEP * (rank + tries) {
-            tries += u32::try_from(voters.len()).unwrap_or(1).max(1);
+        // A vote that is not committed belongs to an election, this node's or another's.
+        let pause = if vote.committed { AGAIN } else { ELECTION };
+        if began.elapsed() >= STEP * rank && tried.is_none_or(|last| last.elapsed() >= pause) {
+            tried = Some(Instant::now());
             tracing::debug!(group = %group.id, dead = %dead, "asking for votes at once");
             if group.raft.trigger().elect(true).await.is_err() {
                 return;

@@ -64,6 +64,8 @@ pub(crate) struct Group {
     pub(crate) log: LogStore,
     pub(crate) machine: Machine,
     heard: Mutex<Option<Instant>>,
+    /// The last term that this node led in, since when.
+    led: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Group {
@@ -95,7 +97,7 @@ impl Group {
             Machine::Shard(machine) => machine.started(),
         }
         raft.run();
-        Ok(Arc::new(Self { id, raft, log, machine, heard: Mutex::new(None) }))
+        Ok(Arc::new(Self { id, raft, log, machine, heard: Mutex::new(None), led: Mutex::new(None) }))
     }
 
     /// A leader's message came.
@@ -133,7 +135,19 @@ impl Group {
         if metrics.membership_config.voter_ids().count() <= 1 {
             return false;
         }
-        metrics.last_quorum_acked.is_some_and(|acked| openraft::Instant::elapsed(&acked.into_inner()) > LEASE)
+        match metrics.last_quorum_acked {
+            Some(acked) => openraft::Instant::elapsed(&acked.into_inner()) > LEASE,
+            // Raft counts from the first heartbeat that is answered; the majority may go before that.
+            None => {
+                let term = metrics.vote.leader_id.term;
+                let mut led = self.led.lock();
+                let (_, since) = match *led {
+                    Some(known) if known.0 == term => known,
+                    Some(_) | None => *led.insert((term, Instant::now())),
+                };
+                since.elapsed() > LEASE
+            }
+        }
     }
 
     /// Whether it has ever had members.

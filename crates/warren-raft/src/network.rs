@@ -122,14 +122,21 @@ impl RaftNetworkV2<Types> for Network {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            let mut input = input;
+            // Taken first: openraft waits inside its request stream after errors, and nowhere else.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(nothing);
+            };
             let opened = self.peers.append_stream(node_id(self.target), self.group).await;
             let (requests, answers) = opened.map_err(unreachable)?;
             let pump = tokio::spawn(async move {
-                let mut input = input;
-                while let Some(request) = input.next().await {
+                let mut next = Some(first);
+                while let Some(request) = next {
                     if requests.send(wire::encode_append(&request)).await.is_err() {
                         return;
                     }
+                    next = input.next().await;
                 }
             });
             let abort = Abort(pump.abort_handle());

@@ -1,5 +1,7 @@
 //! Clusters of three over loopback: what holds when nodes come, go, crash and come back.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 mod kit;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,12 @@
 //! A cluster in one process: each node has a runtime of its own, which is thrown away to kill it.
 
-#![allow(dead_code, reason = "each test binary uses some of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests; each binary uses some of it"
+)]
 
 use std::collections::BTreeMap;
 use std::future::Future;
