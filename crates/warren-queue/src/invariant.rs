@@ -6,6 +6,7 @@ use crate::queue::{ConsumerKey, Queue};
 use crate::{HostLeader, PositionSet};
 
 /// Above so many entries a debug build no longer checks: a broker under load must stay usable.
+#[cfg(debug_assertions)]
 const SMALL: usize = 512;
 
 impl HostLeader {

@@ -42,7 +42,6 @@ pub(super) struct Outcome {
     pub(super) measure: Measure,
     pub(super) window: Window,
     pub(super) ending: Ending,
-    pub(super) end_ns: u64,
     connections: Vec<Connection>,
 }
 
@@ -189,7 +188,6 @@ impl<'a> Engine<'a> {
             measure: self.measure,
             window: self.window,
             ending,
-            end_ns: monotonic_ns(),
             connections: self.slots.into_iter().map(|slot| slot.connection).collect(),
         }
     }

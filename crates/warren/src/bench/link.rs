@@ -94,13 +94,6 @@ impl Link {
         self.call(&out, method::CHANNEL_OPEN_OK, "channel.open").map(|_arguments| ())
     }
 
-    /// Closes a channel.
-    pub(super) fn close_channel(&mut self, channel: u16) -> Result<(), BenchError> {
-        let mut out = Vec::new();
-        put_method(&mut out, channel, method::CHANNEL_CLOSE, put_goodbye);
-        self.call(&out, method::CHANNEL_CLOSE_OK, "channel.close").map(|_arguments| ())
-    }
-
     /// Largest frame that either side may send, in bytes.
     pub(super) fn frame_max(&self) -> usize {
         self.frame_max

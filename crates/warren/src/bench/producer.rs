@@ -7,7 +7,7 @@ use super::link::CHANNEL;
 use super::measure::Measure;
 use super::pacing::Pacing;
 use super::topology::queues_of;
-use super::wire::{MethodId, Reader, SEQUENCE_MAX, Stamp, Template, WireError, Write as _, method, put_method};
+use super::wire::{MethodId, Reader, SEQUENCE_MAX, Stamp, Template, WireError, method, put_method};
 
 /// One producer.
 #[derive(Debug)]

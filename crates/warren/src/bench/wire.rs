@@ -39,7 +39,6 @@ pub(super) mod method {
     pub(in crate::bench) const CHANNEL_FLOW: MethodId = MethodId(20, 20);
     pub(in crate::bench) const CHANNEL_FLOW_OK: MethodId = MethodId(20, 21);
     pub(in crate::bench) const CHANNEL_CLOSE: MethodId = MethodId(20, 40);
-    pub(in crate::bench) const CHANNEL_CLOSE_OK: MethodId = MethodId(20, 41);
     pub(in crate::bench) const EXCHANGE_DECLARE: MethodId = MethodId(40, 10);
     pub(in crate::bench) const EXCHANGE_DECLARE_OK: MethodId = MethodId(40, 11);
     pub(in crate::bench) const EXCHANGE_DELETE: MethodId = MethodId(40, 20);
@@ -362,11 +361,6 @@ impl Template {
             place.copy_from_slice(&stamp.to_bytes());
         }
     }
-
-    /// Bytes of one message on the wire.
-    pub(super) fn wire_bytes(&self) -> usize {
-        self.frames.len()
-    }
 }
 
 /// Bytes of a stamp: the smallest body.
@@ -436,7 +430,7 @@ mod tests {
         let mut out = b"".to_vec();
         template.put(&mut out, Stamp { run: 1, producer: 2, sequence: 3, sent_ns: 4 });
         assert_eq!(frames(&out), ["method 1 60.40", "header 1 10000", "body 1 4088", "body 1 4088", "body 1 1824"]);
-        assert_eq!(out.len(), template.wire_bytes());
+        assert_eq!(out.len(), template.frames.len());
     }
 
     #[test]
