@@ -1,8 +1,9 @@
-"""Each test gets a producer's node and a consumer's node."""
+"""Each test gets a producer's node and a consumer's node; who hurts a node gets a cluster of its own."""
 
 from dataclasses import dataclass
 
 import pytest
+from kit import cluster as clusters
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,10 @@ def sides(request, broker):
         pytest.skip("the broker has fewer nodes")
     count = len(broker.addresses)
     return Side(*broker.addresses[shift]), Side(*broker.addresses[(shift + 1) % count])
+
+
+@pytest.fixture
+def cluster(binary, tmp_path):
+    """Three nodes for one test."""
+    with clusters.Cluster(binary, tmp_path) as made:
+        yield made
