@@ -1,6 +1,11 @@
 //! Measurements: `cargo test --release -p warren-catalogue --test speed -- --ignored --nocapture`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a measurement reads the clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a measurement reads the clock"
+)]
 
 mod world;
 

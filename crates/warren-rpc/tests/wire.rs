@@ -269,7 +269,7 @@ async fn a_silent_peer_is_suspect_after_a_while_although_its_connection_stands()
                 let mut inner = TcpStream::connect(back).await.unwrap();
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
-                    _ = stopped.wait_for(|stop| *stop) => std::future::pending::<()>().await,
+                    () = async { drop(stopped.wait_for(|stop| *stop).await) } => std::future::pending::<()>().await,
                 }
             });
         }

@@ -143,7 +143,7 @@ enum Turn {
     Wrote(std::io::Result<usize>),
     Read(std::io::Result<usize>),
     Events,
-    Done(Done),
+    Done(Box<Done>),
     Room,
     Alarm,
 }
@@ -209,7 +209,7 @@ impl Task {
             let turn = tokio::select! {
                 biased;
                 wrote = write.write_buf(&mut self.out), if !self.out.is_empty() => Turn::Wrote(wrote),
-                done = wait(&mut self.pending), if self.pending.is_some() => Turn::Done(done),
+                done = wait(&mut self.pending), if self.pending.is_some() => Turn::Done(Box::new(done)),
                 () = room(&mut self.outbox), if !self.outbox.is_empty() => Turn::Room,
                 count = self.caller.mailbox.recv_many(&mut events, EVENTS_PER_TURN), if self.out.len() < OUT_MAX => {
                     if count == 0 { break }
@@ -233,7 +233,7 @@ impl Task {
                     }
                 }
                 Turn::Events => self.take_events(&mut events),
-                Turn::Done(done) => self.on_done(done),
+                Turn::Done(done) => self.on_done(*done),
                 Turn::Room => {}
                 Turn::Alarm => {
                     if !self.on_alarm(&mut beats) {

@@ -46,9 +46,7 @@ fn to_wire(command: &Command) -> pb::command::Command {
         Command::DeleteVhost { name } => Wire::DeleteVhost(pb::DeleteVhost { name: name.clone() }),
         Command::PutUser(user) => Wire::PutUser(wire::user_to_wire(user)),
         Command::DeleteUser { name } => Wire::DeleteUser(pb::DeleteUser { name: name.clone() }),
-        Command::SetPermissions(permissions) => {
-            Wire::SetPermissions(wire::permissions_to_wire(permissions))
-        }
+        Command::SetPermissions(permissions) => Wire::SetPermissions(wire::permissions_to_wire(permissions)),
         Command::ClearPermissions { user, vhost } => {
             Wire::ClearPermissions(pb::ClearPermissions { user: user.clone(), vhost: vhost.clone() })
         }
@@ -101,9 +99,9 @@ fn from_wire(command: pb::command::Command) -> Result<Command, DecodeError> {
         Wire::DeleteQueue(delete) => Command::DeleteQueue { queue: QueueId(delete.queue) },
         Wire::Bind(binding) => Command::Bind(wire::binding_from_wire(binding)?),
         Wire::Unbind(binding) => Command::Unbind(wire::binding_from_wire(binding)?),
-        Wire::ReleaseOwner(release) => Command::ReleaseOwner {
-            owner: wire::owner_from_wire(&required(release.owner, WHAT, "owner")?),
-        },
+        Wire::ReleaseOwner(release) => {
+            Command::ReleaseOwner { owner: wire::owner_from_wire(&required(release.owner, WHAT, "owner")?) }
+        }
     })
 }
 

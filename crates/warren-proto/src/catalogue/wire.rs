@@ -21,7 +21,11 @@ pub(super) fn check_version(what: &'static str, found: u32) -> Result<(), Decode
     }
 }
 
-pub(super) fn required<T>(value: Option<T>, what: &'static str, field: &'static str) -> Result<T, DecodeError> {
+pub(super) fn required<T>(
+    value: Option<T>,
+    what: &'static str,
+    field: &'static str,
+) -> Result<T, DecodeError> {
     value.ok_or(DecodeError::Field { what, field })
 }
 
@@ -86,11 +90,7 @@ pub(super) fn shard_from_wire(shard: pb::Shard) -> Result<ShardRecord, DecodeErr
 }
 
 pub(super) fn user_to_wire(user: &UserRecord) -> pb::User {
-    pb::User {
-        name: user.name.clone(),
-        password_hash: user.password_hash.clone(),
-        tags: user.tags.clone(),
-    }
+    pb::User { name: user.name.clone(), password_hash: user.password_hash.clone(), tags: user.tags.clone() }
 }
 
 pub(super) fn user_from_wire(user: pb::User) -> UserRecord {

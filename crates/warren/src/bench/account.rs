@@ -88,7 +88,14 @@ struct Sent {
 impl Ledger {
     /// Empty books.
     pub(super) fn new(ours: Ours, spread: Spread) -> Self {
-        Self { ours, spread, sent: Vec::new(), received: Vec::new(), highest: Vec::new(), counts: Counts::default() }
+        Self {
+            ours,
+            spread,
+            sent: Vec::new(),
+            received: Vec::new(),
+            highest: Vec::new(),
+            counts: Counts::default(),
+        }
     }
 
     /// `basic.ack` for a message.
@@ -150,7 +157,9 @@ impl Ledger {
             .iter()
             .enumerate()
             .flat_map(|(producer, sent)| (0..copies).map(move |copy| (producer, sent, copy)))
-            .map(|(producer, sent, copy)| sent.confirmed.count_without(&sent.returned, received(copy, producer)))
+            .map(|(producer, sent, copy)| {
+                sent.confirmed.count_without(&sent.returned, received(copy, producer))
+            })
             .sum()
     }
 }

@@ -13,7 +13,12 @@ use super::wire::{Field, SEQUENCE_MAX, STAMP_BYTES};
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
     /// The brokers, as amqp://user:password@host:port/vhost; connections are spread over them in turn.
-    #[arg(long, value_name = "URI,…", value_delimiter = ',', default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    #[arg(
+        long,
+        value_name = "URI,…",
+        value_delimiter = ',',
+        default_value = "amqp://guest:guest@127.0.0.1:5672"
+    )]
     uris: Vec<String>,
     /// The brokers' processes: their CPU, memory and disk writes are reported, added up.
     #[arg(long, value_name = "PID,…", value_delimiter = ',')]
@@ -246,7 +251,9 @@ impl Plan {
             return usage("--size must be 16 bytes (a number and a time are in each message) to 512 MiB");
         }
         if arguments.producers == 0 || arguments.consumers == 0 || arguments.queues == 0 {
-            return usage("--producers, --consumers and --queues must be 1 or more (see --publish-only, --consume-only)");
+            return usage(
+                "--producers, --consumers and --queues must be 1 or more (see --publish-only, --consume-only)",
+            );
         }
         if arguments.messages.is_some_and(|messages| messages == 0 || messages > SEQUENCE_MAX) {
             return usage("--messages must be 1 to 4,294,967,296");
@@ -254,11 +261,15 @@ impl Plan {
         if arguments.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
             return usage("--rate must be above 0 and at most 10,000,000");
         }
-        let times = [arguments.warmup, arguments.patience, arguments.deadline, arguments.seconds.unwrap_or(1.0)];
+        let times =
+            [arguments.warmup, arguments.patience, arguments.deadline, arguments.seconds.unwrap_or(1.0)];
         if times.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0) {
             return usage("a time must be a number of seconds, 0 or more");
         }
-        if arguments.ack == Ack::Manual && arguments.prefetch > 0 && arguments.multi_ack > u32::from(arguments.prefetch) {
+        if arguments.ack == Ack::Manual
+            && arguments.prefetch > 0
+            && arguments.multi_ack > u32::from(arguments.prefetch)
+        {
             return usage("--multi-ack beyond --prefetch would wait for deliveries that cannot come");
         }
         let mode = match (arguments.publish_only, arguments.consume_only) {
@@ -305,7 +316,8 @@ impl Plan {
     /// How the messages spread, for the books.
     pub(super) fn spread(&self) -> Spread {
         let one_consumer = (0..self.queues).all(|queue| {
-            let serves = |consumer: &usize| queues_of(*consumer, self.consumers, self.queues).contains(&queue);
+            let serves =
+                |consumer: &usize| queues_of(*consumer, self.consumers, self.queues).contains(&queue);
             self.consumers <= self.queues || (0..self.consumers).filter(serves).count() <= 1
         });
         Spread { queues: self.queues, to_all: self.exchange == Exchange::Fanout, in_order: one_consumer }
@@ -355,7 +367,8 @@ mod tests {
 
     #[test]
     fn a_quorum_queue_is_durable_and_arguments_have_their_types() {
-        let plan = plan("--queue-type quorum --argument x-max-length=5 --argument a=b --argument c=true").unwrap();
+        let plan =
+            plan("--queue-type quorum --argument x-max-length=5 --argument a=b --argument c=true").unwrap();
         let text = |text: &str| Field::Text(text.to_owned());
         let expected = [
             ("x-queue-type", text("quorum")),
@@ -400,7 +413,9 @@ mod tests {
                 Err(error) => assert_eq!(error.exit_code(), 2, "{line}"),
             }
         }
-        for line in ["--confirm-window 0", "--confirm-window 5 --no-confirms", "--publish-only --consume-only"] {
+        for line in
+            ["--confirm-window 0", "--confirm-window 5 --no-confirms", "--publish-only --consume-only"]
+        {
             let words = std::iter::once("run").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }
@@ -408,9 +423,12 @@ mod tests {
 
     #[test]
     fn order_is_only_checked_where_a_queue_has_one_consumer() {
-        for (line, in_order) in
-            [("", true), ("--consumers 2", false), ("--consumers 2 --queues 2", true), ("--consumers 3 --queues 2", false)]
-        {
+        for (line, in_order) in [
+            ("", true),
+            ("--consumers 2", false),
+            ("--consumers 2 --queues 2", true),
+            ("--consumers 3 --queues 2", false),
+        ] {
             assert_eq!(plan(line).unwrap().spread().in_order, in_order, "{line}");
         }
     }

@@ -76,7 +76,9 @@ impl Confirms {
                 self.waiting -= 1;
             }
         }
-        while self.lowest < self.next && slot(&mut self.sent_ns, self.lowest).is_none_or(|slot| *slot == ANSWERED) {
+        while self.lowest < self.next
+            && slot(&mut self.sent_ns, self.lowest).is_none_or(|slot| *slot == ANSWERED)
+        {
             self.lowest += 1;
         }
     }

@@ -82,7 +82,9 @@ impl Connection {
         let count = match self.stream.read(rest) {
             Ok(0) => return Err(self.broken("waiting", ErrorKind::UnexpectedEof.into())),
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(());
+            }
             Err(error) => return Err(self.broken("reading", error)),
         };
         self.input.clear();
@@ -91,7 +93,9 @@ impl Connection {
     }
 
     fn absorb(&mut self, mut bytes: &[u8], now_ns: u64, measure: &mut Measure) -> Result<(), BenchError> {
-        while let Some((frame, used)) = next_frame(bytes).map_err(|wrong| self.protocol(&wrong.to_string()))? {
+        while let Some((frame, used)) =
+            next_frame(bytes).map_err(|wrong| self.protocol(&wrong.to_string()))?
+        {
             self.on_frame(frame, now_ns, measure)?;
             bytes = bytes.get(used..).unwrap_or_default();
         }
@@ -103,20 +107,28 @@ impl Connection {
     fn on_frame(&mut self, frame: Frame<'_>, now_ns: u64, measure: &mut Measure) -> Result<(), BenchError> {
         let out = &mut self.output;
         let handled = match (frame, &mut self.role) {
-            (Frame::Method { id, arguments, channel: 0 }, _) => return self.on_connection_method(id, arguments, measure),
+            (Frame::Method { id, arguments, channel: 0 }, _) => {
+                return self.on_connection_method(id, arguments, measure);
+            }
             (Frame::Method { id: method::CHANNEL_CLOSE, arguments, .. }, _) => {
                 return Err(refusal(&self.address, method::CHANNEL_CLOSE, arguments));
             }
             (Frame::Method { id, arguments, .. }, Role::Producer(producer)) => {
                 producer.on_method(id, arguments, now_ns, out, measure)
             }
-            (Frame::Method { id, arguments, .. }, Role::Consumer(consumer)) => consumer.on_method(id, arguments),
-            (Frame::Header { body_bytes, .. }, Role::Producer(producer)) => producer.on_header(body_bytes, measure),
+            (Frame::Method { id, arguments, .. }, Role::Consumer(consumer)) => {
+                consumer.on_method(id, arguments)
+            }
+            (Frame::Header { body_bytes, .. }, Role::Producer(producer)) => {
+                producer.on_header(body_bytes, measure)
+            }
             (Frame::Header { body_bytes, .. }, Role::Consumer(consumer)) => {
                 consumer.on_header(body_bytes, now_ns, out, measure)
             }
             (Frame::Body { payload, .. }, Role::Producer(producer)) => producer.on_body(payload, measure),
-            (Frame::Body { payload, .. }, Role::Consumer(consumer)) => consumer.on_body(payload, now_ns, out, measure),
+            (Frame::Body { payload, .. }, Role::Consumer(consumer)) => {
+                consumer.on_body(payload, now_ns, out, measure)
+            }
             (Frame::Heartbeat, _) => Ok(()),
         };
         handled.map_err(|what| self.protocol(&what))
@@ -201,7 +213,8 @@ impl Connection {
     pub(super) fn end(mut self) -> Result<(), BenchError> {
         self.acknowledge_rest();
         let rest = self.output.split_off(self.written);
-        let mut link = Link::from_parts(Parts { stream: self.stream, address: self.address, input: self.input })?;
+        let mut link =
+            Link::from_parts(Parts { stream: self.stream, address: self.address, input: self.input })?;
         link.send(&rest)?;
         link.close()
     }

@@ -174,7 +174,8 @@ impl<'a> Engine<'a> {
     fn add_timer(&mut self) -> Result<(), BenchError> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
             .map_err(system("timerfd_create"))?;
-        epoll::add(&self.epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN).map_err(system("epoll_ctl"))?;
+        epoll::add(&self.epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)
+            .map_err(system("epoll_ctl"))?;
         self.timer = Some(timer);
         Ok(())
     }
@@ -256,8 +257,13 @@ impl<'a> Engine<'a> {
             if waits_for_room != slot.waits_for_room {
                 slot.waits_for_room = waits_for_room;
                 let interest = if waits_for_room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-                epoll::modify(&self.epoll, slot.connection.stream(), EventData::new_u64(index as u64), interest)
-                    .map_err(system("epoll_ctl"))?;
+                epoll::modify(
+                    &self.epoll,
+                    slot.connection.stream(),
+                    EventData::new_u64(index as u64),
+                    interest,
+                )
+                .map_err(system("epoll_ctl"))?;
             }
         }
         Ok(())
@@ -268,9 +274,11 @@ impl<'a> Engine<'a> {
         let Some(timer) = &self.timer else {
             return Ok(());
         };
-        let next = self.slots.iter().filter(|slot| !slot.waits_for_room).filter_map(|slot| match &slot.connection.role {
-            Role::Producer(producer) => producer.next_due_ns(),
-            Role::Consumer(_) => None,
+        let next = self.slots.iter().filter(|slot| !slot.waits_for_room).filter_map(|slot| {
+            match &slot.connection.role {
+                Role::Producer(producer) => producer.next_due_ns(),
+                Role::Consumer(_) => None,
+            }
         });
         let Some(next_ns) = next.min().map(|next_ns| next_ns.max(now_ns + 1)) else {
             return Ok(());
@@ -348,7 +356,8 @@ impl<'a> Engine<'a> {
         let counts = &self.measure.ledger.counts;
         match self.plan.mode {
             Mode::ConsumeOnly => {
-                let is_over = self.plan.duration_ns.is_some_and(|duration_ns| now_ns >= self.start_ns + duration_ns);
+                let is_over =
+                    self.plan.duration_ns.is_some_and(|duration_ns| now_ns >= self.start_ns + duration_ns);
                 is_over || counts.distinct() + counts.foreign >= self.expected
             }
             Mode::Both | Mode::PublishOnly => {
@@ -364,7 +373,9 @@ impl<'a> Engine<'a> {
                 let copies = self.plan.spread().copies();
                 let routed = counts.published.saturating_sub(counts.returned);
                 counts.distinct() >= routed * copies
-                    || look_closely && self.plan.confirm_window.is_some() && self.measure.ledger.missing() == 0
+                    || look_closely
+                        && self.plan.confirm_window.is_some()
+                        && self.measure.ledger.missing() == 0
             }
         }
     }

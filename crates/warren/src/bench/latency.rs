@@ -88,7 +88,9 @@ mod tests {
         let mut latency = Latency::new().unwrap();
         (1..=1_000).for_each(|ms| latency.record(5, 5 + ms * 1_000_000));
         let summary = latency.summary().unwrap();
-        let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.002, "{found} is not {expected}");
+        let near = |found: f64, expected: f64| {
+            assert!((found / expected - 1.0).abs() < 0.002, "{found} is not {expected}")
+        };
         near(summary.p50, 500.0);
         near(summary.p95, 950.0);
         near(summary.p99, 990.0);

@@ -49,7 +49,8 @@ impl Link {
     /// [`BenchError::Unreachable`], or what the broker said or did not say.
     pub(super) fn open(uri: &AmqpUri) -> Result<Self, BenchError> {
         let address = uri.address();
-        let stream = connect(uri).map_err(|source| BenchError::Unreachable { address: address.clone(), source })?;
+        let stream =
+            connect(uri).map_err(|source| BenchError::Unreachable { address: address.clone(), source })?;
         let mut link = Self { stream, address, input: Vec::new(), passed_over: Vec::new(), frame_max: 0 };
         link.send(&wire::PROTOCOL_HEADER)?;
         link.wait_for(method::CONNECTION_START, "the protocol header")?;
@@ -100,7 +101,12 @@ impl Link {
     }
 
     /// Sends `out` and waits for the method `answer`, whose arguments come back. `question` is for messages.
-    pub(super) fn call(&mut self, out: &[u8], answer: MethodId, question: &'static str) -> Result<Vec<u8>, BenchError> {
+    pub(super) fn call(
+        &mut self,
+        out: &[u8],
+        answer: MethodId,
+        question: &'static str,
+    ) -> Result<Vec<u8>, BenchError> {
         self.send(out)?;
         self.wait_for(answer, question)
     }
@@ -111,13 +117,23 @@ impl Link {
     }
 
     /// Waits for the next method `answer`. What else comes is kept for [`Link::into_parts`].
-    pub(super) fn wait_for(&mut self, answer: MethodId, question: &'static str) -> Result<Vec<u8>, BenchError> {
+    pub(super) fn wait_for(
+        &mut self,
+        answer: MethodId,
+        question: &'static str,
+    ) -> Result<Vec<u8>, BenchError> {
         let until_ns = monotonic_ns() + ANSWER_WITHIN_S * SECOND_NS;
         loop {
-            while let Some((frame, used)) = next_frame(&self.input).map_err(|wrong| self.protocol(&wrong.to_string()))? {
+            while let Some((frame, used)) =
+                next_frame(&self.input).map_err(|wrong| self.protocol(&wrong.to_string()))?
+            {
                 let found = match frame {
                     Frame::Method { id, arguments, .. } if id == answer => Some(arguments.0.to_vec()),
-                    Frame::Method { id: id @ (method::CONNECTION_CLOSE | method::CHANNEL_CLOSE), arguments, .. } => {
+                    Frame::Method {
+                        id: id @ (method::CONNECTION_CLOSE | method::CHANNEL_CLOSE),
+                        arguments,
+                        ..
+                    } => {
                         return Err(refusal(&self.address, id, arguments));
                     }
                     Frame::Method { .. } | Frame::Header { .. } | Frame::Body { .. } => {

@@ -46,8 +46,10 @@ impl Producer {
     /// Producer number `index` of the plan, on a connection with this `frame_max`.
     pub(super) fn new(plan: &Plan, index: usize, run: u8, frame_max: usize, pacing: Pacing) -> Self {
         // With a fanout a message goes to all queues anyway: one template does.
-        let queues = if plan.spread().to_all { vec![0] } else { queues_of(index, plan.producers, plan.queues) };
-        let template = |queue: usize| Template::new(CHANNEL, &plan.envelope(queue), plan.body_bytes, frame_max);
+        let queues =
+            if plan.spread().to_all { vec![0] } else { queues_of(index, plan.producers, plan.queues) };
+        let template =
+            |queue: usize| Template::new(CHANNEL, &plan.envelope(queue), plan.body_bytes, frame_max);
         Self {
             // There are at most 65,535 producers.
             index: u16::try_from(index).unwrap_or(u16::MAX),
@@ -86,7 +88,8 @@ impl Producer {
             let Some(template) = self.templates.get(self.turn) else {
                 return Filled::All;
             };
-            template.put(out, Stamp { run: self.run, producer: self.index, sequence: self.sequence, sent_ns });
+            template
+                .put(out, Stamp { run: self.run, producer: self.index, sequence: self.sequence, sent_ns });
             if let Some(confirms) = &mut self.confirms {
                 confirms.on_sent(sent_ns);
             }

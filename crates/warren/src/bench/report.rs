@@ -93,9 +93,8 @@ impl Report {
         };
         let knows_loss = plan.mode == Mode::Both && plan.confirm_window.is_some();
         let undelivered = match plan.mode {
-            Mode::Both => {
-                ((counts.published.saturating_sub(counts.returned)) * copies).saturating_sub(counts.distinct())
-            }
+            Mode::Both => ((counts.published.saturating_sub(counts.returned)) * copies)
+                .saturating_sub(counts.distinct()),
             Mode::PublishOnly => 0,
             Mode::ConsumeOnly => expected.saturating_sub(counts.distinct() + counts.foreign),
         };
@@ -196,7 +195,12 @@ impl Parameters {
             multi_ack: plan.multi_ack,
             persistent: plan.persistent,
             durable: plan.queue_settings.durable,
-            arguments: plan.queue_settings.arguments.iter().map(|(name, value)| format!("{name}={value:?}")).collect(),
+            arguments: plan
+                .queue_settings
+                .arguments
+                .iter()
+                .map(|(name, value)| format!("{name}={value:?}"))
+                .collect(),
             exchange: format!("{:?}", plan.exchange).to_lowercase(),
             rate: plan.rate,
             warmup_s: ns_as_seconds(plan.warmup_ns),
@@ -226,7 +230,10 @@ impl Lines {
         match cost.written_bytes {
             Some(bytes) => {
                 let mib = bytes as f64 / MIB;
-                self.add("broker disk writes", format!("{mib:.1} MiB{}", each(cost.written_bytes_per_message, "bytes")));
+                self.add(
+                    "broker disk writes",
+                    format!("{mib:.1} MiB{}", each(cost.written_bytes_per_message, "bytes")),
+                );
             }
             None => self.add("broker disk writes", "not readable (another user's process)"),
         }

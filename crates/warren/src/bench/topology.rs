@@ -59,7 +59,9 @@ impl Plan {
         let (exchange, routing_key, headers) = match self.exchange {
             Exchange::Default => (String::new(), self.queue_name(queue), Vec::new()),
             Exchange::Direct => (self.exchange_name(), key(queue), Vec::new()),
-            Exchange::Topic => (self.exchange_name(), format!("bench.{}.message.sent", key(queue)), Vec::new()),
+            Exchange::Topic => {
+                (self.exchange_name(), format!("bench.{}.message.sent", key(queue)), Vec::new())
+            }
             Exchange::Headers => (self.exchange_name(), String::new(), header(queue)),
             Exchange::Fanout => (self.exchange_name(), String::new(), Vec::new()),
         };
@@ -168,7 +170,11 @@ pub(super) fn put_delete(out: &mut Vec<u8>, queue: &str) {
 }
 
 /// Declares a queue and waits for the answer.
-pub(super) fn declare_queue(link: &mut Link, queue: &str, settings: &QueueSettings) -> Result<(), BenchError> {
+pub(super) fn declare_queue(
+    link: &mut Link,
+    queue: &str,
+    settings: &QueueSettings,
+) -> Result<(), BenchError> {
     let mut out = Vec::new();
     put_declare(&mut out, queue, settings);
     link.call(&out, method::QUEUE_DECLARE_OK, "queue.declare").map(|_arguments| ())

@@ -23,7 +23,9 @@ impl AmqpUri {
     /// # Errors
     /// [`BenchError::Usage`] naming the URI (without its password) and what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, BenchError> {
-        let wrong = |what: &str| BenchError::Usage(format!("'{}' is not an AMQP URI: {what}", without_password(text)));
+        let wrong = |what: &str| {
+            BenchError::Usage(format!("'{}' is not an AMQP URI: {what}", without_password(text)))
+        };
         let rest = text.strip_prefix("amqp://").ok_or_else(|| wrong("it does not start with amqp://"))?;
         let rest = rest.split_once('?').map_or(rest, |(before, _parameters)| before);
         let (authority, vhost) = match rest.split_once('/') {
@@ -39,7 +41,8 @@ impl AmqpUri {
             None => ("guest", "guest"),
         };
         let (host, port) = host_and_port(place).ok_or_else(|| wrong("its host or port cannot be read"))?;
-        let decode = |part: &str| percent_decode(part).ok_or_else(|| wrong("a percent escape cannot be read"));
+        let decode =
+            |part: &str| percent_decode(part).ok_or_else(|| wrong("a percent escape cannot be read"));
         let vhost = match vhost {
             Some(name) => decode(name)?,
             None => "/".to_owned(),
@@ -49,7 +52,11 @@ impl AmqpUri {
 
     /// `host:port`, for messages.
     pub(super) fn address(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -125,7 +132,13 @@ mod tests {
 
     #[test]
     fn a_wrong_uri_is_refused_without_showing_its_password() {
-        for text in ["http://h", "amqp://u:secret@h:70000", "amqp://u:secret@[::1", "amqp://u:secret%zz@h", "amqps://u:secret@h"] {
+        for text in [
+            "http://h",
+            "amqp://u:secret@h:70000",
+            "amqp://u:secret@[::1",
+            "amqp://u:secret%zz@h",
+            "amqps://u:secret@h",
+        ] {
             let message = AmqpUri::parse(text).unwrap_err().to_string();
             assert!(!message.contains("secret"), "{text}: {message}");
         }

@@ -256,7 +256,12 @@ impl Write for Vec<u8> {
 }
 
 /// Appends a method frame whose arguments `arguments` writes.
-pub(super) fn put_method(out: &mut Vec<u8>, channel: u16, id: MethodId, arguments: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_method(
+    out: &mut Vec<u8>,
+    channel: u16,
+    id: MethodId,
+    arguments: impl FnOnce(&mut Vec<u8>),
+) {
     put_frame(out, FRAME_METHOD, channel, |out| {
         out.u16(id.0);
         out.u16(id.1);
@@ -270,7 +275,27 @@ pub(super) fn put_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multip
     let [c0, c1] = channel.to_be_bytes();
     let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
     out.extend_from_slice(&[
-        FRAME_METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, 80, t0, t1, t2, t3, t4, t5, t6, t7, u8::from(multiple), FRAME_END,
+        FRAME_METHOD,
+        c0,
+        c1,
+        0,
+        0,
+        0,
+        13,
+        0,
+        60,
+        0,
+        80,
+        t0,
+        t1,
+        t2,
+        t3,
+        t4,
+        t5,
+        t6,
+        t7,
+        u8::from(multiple),
+        FRAME_END,
     ]);
 }
 
@@ -429,7 +454,10 @@ mod tests {
         let template = Template::new(1, &Envelope::default(), 10_000, 4096);
         let mut out = b"".to_vec();
         template.put(&mut out, Stamp { run: 1, producer: 2, sequence: 3, sent_ns: 4 });
-        assert_eq!(frames(&out), ["method 1 60.40", "header 1 10000", "body 1 4088", "body 1 4088", "body 1 1824"]);
+        assert_eq!(
+            frames(&out),
+            ["method 1 60.40", "header 1 10000", "body 1 4088", "body 1 4088", "body 1 1824"]
+        );
         assert_eq!(out.len(), template.frames.len());
     }
 
