@@ -32,7 +32,7 @@ def finish(publishers, consumers, timeout_s=300):
     wanted = {(p.number, message) for p in publishers for message in p.confirmed}
 
     def all_received():
-        return wanted <= {(p, m) for c in consumers for p, m, _, _ in c.received}
+        return wanted <= {(p, m) for c in consumers for p, _, m, _, _ in c.received}
 
     try:
         eventually(all_received, "every confirmed message received", timeout_s=60)

@@ -1,5 +1,5 @@
 //! Two or three nodes over loopback: who may talk to whom, what comes through, and how the dead are noticed.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
