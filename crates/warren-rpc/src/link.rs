@@ -80,8 +80,9 @@ pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
                 last_error = None;
                 last_heard = Instant::now();
                 tracing::info!(node = %link.node, %address, name = hello.name, "peer connected");
-                shared.greeted(link.node, &hello);
+                // First what others use once they see the state.
                 link.connection.send_replace(Some(connection));
+                shared.greeted(link.node, &hello);
                 last_heard = stay(&shared, &link, beats, last_heard).await;
                 link.connection.send_replace(None);
                 // The next dial tells at once whether its process is gone.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -156,9 +156,9 @@ impl Peers {
     /// [`RpcError`]: not connected, or refused. Later errors show as the end of the stream.
     pub async fn append_stream(&self, node: NodeId, group: GroupId) -> Result<StreamPair, RpcError> {
         let mut client = self.connection(node)?.bulk;
-        let (outbound, request) = self.stream_request(group.0.to_string());
+        let (outbound, request, open) = self.stream_request(group.0.to_string());
         let response = client.append(request).await;
-        self.stream_pair(node, outbound, response)
+        stream_pair(node, outbound, response, open)
     }
 
     /// Opens a session with a host of queues on a peer, over the bulk connection.
@@ -167,9 +167,9 @@ impl Peers {
     /// As [`Peers::append_stream`].
     pub async fn open_session(&self, node: NodeId, host: QueueHost) -> Result<StreamPair, RpcError> {
         let mut client = self.connection(node)?.bulk;
-        let (outbound, request) = self.stream_request(host_to_header(host));
+        let (outbound, request, open) = self.stream_request(host_to_header(host));
         let response = client.session(request).await;
-        self.stream_pair(node, outbound, response)
+        stream_pair(node, outbound, response, open)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -182,31 +182,39 @@ impl Peers {
         connection.ok_or(RpcError::NotConnected(node))
     }
 
+    /// The request ends when its sender is dropped, and when [`Open`] is: HTTP/2 lets one direction go on alone.
     fn stream_request(
         &self,
         target: String,
-    ) -> (mpsc::Sender<Bytes>, Request<impl futures_util::Stream<Item = Frame> + Send + 'static + use<>>)
-    {
+    ) -> (mpsc::Sender<Bytes>, Request<impl Stream<Item = Frame> + Send + 'static + use<>>, Open) {
         let (outbound, frames) = mpsc::channel(STREAM_FRAMES);
-        let mut request = Request::new(ReceiverStream::new(frames).map(|payload| Frame { payload }));
+        let (open, closed) = oneshot::channel();
+        let frames = ReceiverStream::new(frames).take_until(closed);
+        let mut request = Request::new(frames.map(|payload| Frame { payload }));
         self.shared.hello.read().caller().write(request.metadata_mut());
         if let Ok(value) = MetadataValue::<Ascii>::try_from(target) {
             request.metadata_mut().insert(TARGET_HEADER, value);
         }
-        (outbound, request)
+        (outbound, request, Open(open))
     }
+}
 
-    fn stream_pair(
-        &self,
-        node: NodeId,
-        outbound: mpsc::Sender<Bytes>,
-        response: Result<Response<Streaming<Frame>>, Status>,
-    ) -> Result<StreamPair, RpcError> {
-        let frames = response.map_err(|status| broken(node, &status))?.into_inner();
-        let (inbound_sender, inbound) = mpsc::channel(STREAM_FRAMES);
-        tokio::spawn(pump(frames, inbound_sender));
-        Ok((outbound, inbound))
-    }
+/// Keeps a stream's request open.
+struct Open(oneshot::Sender<()>);
+
+fn stream_pair(
+    node: NodeId,
+    outbound: mpsc::Sender<Bytes>,
+    response: Result<Response<Streaming<Frame>>, Status>,
+    open: Open,
+) -> Result<StreamPair, RpcError> {
+    let frames = response.map_err(|status| broken(node, &status))?.into_inner();
+    let (inbound_sender, inbound) = mpsc::channel(STREAM_FRAMES);
+    tokio::spawn(async move {
+        pump(frames, inbound_sender).await;
+        drop(open.0);
+    });
+    Ok((outbound, inbound))
 }
 
 /// Moves frames from the wire to their reader until either is gone.
