@@ -28,6 +28,8 @@ rabbitmq_environment() {
     export RABBITMQ_DIST_PORT=$((RABBITMQ_FIRST_PORT + 100 + $1))
     export RABBITMQ_MNESIA_BASE=$dir/data RABBITMQ_LOG_BASE=$dir/log RABBITMQ_PID_FILE=$dir/pid
     export RABBITMQ_CONFIG_FILE=$dir/rabbitmq RABBITMQ_ENABLED_PLUGINS_FILE=$dir/plugins
+    # Nothing of it listens beyond this machine.
+    export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
     export RABBITMQ_CONF_ENV_FILE=$dir/none RABBITMQ_GENERATED_CONFIG_DIR=$dir/generated
 }
 

@@ -107,6 +107,8 @@ mod tests {
         latency.clear();
         assert_eq!(latency.summary(), None);
         latency.record(10, 5);
-        assert_eq!(latency.summary().map(|summary| (summary.count, summary.max)), Some((1, 0.0)));
+        // Nothing below the shortest time is told apart.
+        let summary = latency.summary().unwrap();
+        assert!(summary.count == 1 && summary.max <= 0.002, "{summary:?}");
     }
 }
