@@ -123,6 +123,10 @@ pub(super) struct RunArguments {
     /// The consumers' brokers, if they are others than the producers'.
     #[arg(long, value_name = "URI,…", value_delimiter = ',')]
     consumer_uris: Vec<String>,
+    /// Where the queues are declared, if not at the first producer's broker: some brokers let a queue live where it was
+    /// declared.
+    #[arg(long, value_name = "URI")]
+    declare_uri: Option<String>,
     /// Publishing connections, with one channel each.
     #[arg(long, value_name = "N", default_value_t = 1)]
     producers: u16,
@@ -203,6 +207,7 @@ pub(super) enum Mode {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) common: Common,
+    pub(super) control_uri: AmqpUri,
     pub(super) producer_uris: Vec<AmqpUri>,
     pub(super) consumer_uris: Vec<AmqpUri>,
     /// 0 in a run that only consumes.
@@ -284,7 +289,13 @@ impl Plan {
             [] => producer_uris.clone(),
             given => parse_uris(given)?,
         };
+        let control_uri = match (&arguments.declare_uri, producer_uris.first()) {
+            (Some(uri), _) => AmqpUri::parse(uri)?,
+            (None, Some(first)) => first.clone(),
+            (None, None) => return usage("no URI was given"),
+        };
         Ok(Self {
+            control_uri,
             producer_uris,
             consumer_uris,
             producers: if mode == Mode::ConsumeOnly { 0 } else { usize::from(arguments.producers) },
@@ -360,6 +371,7 @@ mod tests {
         let plan = plan("").unwrap();
         assert_eq!(plan.producer_uris, [AmqpUri::parse("amqp://").unwrap()]);
         assert_eq!(plan.consumer_uris, plan.producer_uris);
+        assert_eq!(plan.control_uri, AmqpUri::parse("amqp://").unwrap());
         assert_eq!((plan.duration_ns, plan.messages), (Some(10_000_000_000), None));
         assert_eq!((plan.confirm_window, plan.prefetch, plan.body_bytes), (Some(1_000), 500, 1_024));
         assert!(!plan.persistent && !plan.queue_settings.durable && !plan.keep);

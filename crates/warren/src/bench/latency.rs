@@ -36,6 +36,17 @@ impl Latency {
         self.0.reset();
     }
 
+    /// Adds another worker's.
+    pub(super) fn merge(&mut self, other: &Self) {
+        // Both have the same bounds: nothing of one is out of the other's range.
+        self.0 += &other.0;
+    }
+
+    /// How many were recorded.
+    pub(super) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// The middle one, in milliseconds.
     pub(super) fn p50_ms(&self) -> f64 {
         milliseconds(self.0.value_at_quantile(0.5))

@@ -95,6 +95,13 @@ impl Link {
         self.call(&out, method::CHANNEL_OPEN_OK, "channel.open").map(|_arguments| ())
     }
 
+    /// Closes a channel.
+    pub(super) fn close_channel(&mut self, channel: u16) -> Result<(), BenchError> {
+        let mut out = Vec::new();
+        put_method(&mut out, channel, method::CHANNEL_CLOSE, put_goodbye);
+        self.call(&out, method::CHANNEL_CLOSE_OK, "channel.close").map(|_arguments| ())
+    }
+
     /// Largest frame that either side may send, in bytes.
     pub(super) fn frame_max(&self) -> usize {
         self.frame_max
@@ -253,7 +260,13 @@ fn put_goodbye(out: &mut Vec<u8>) {
 }
 
 fn client_properties() -> Vec<(String, Field)> {
-    let capabilities = ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked"];
+    let capabilities = [
+        "publisher_confirms",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "authentication_failure_close",
+    ];
     let capabilities = capabilities.map(|name| (name.to_owned(), Field::Bool(true)));
     vec![
         ("product".to_owned(), Field::Text("warren bench".to_owned())),

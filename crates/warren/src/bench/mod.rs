@@ -7,11 +7,14 @@
 
 mod account;
 mod arguments;
+mod churn;
 mod clock;
 mod confirms;
 mod connection;
+mod connections;
 mod consumer;
 mod content;
+mod declare;
 mod engine;
 mod error;
 mod latency;
@@ -25,6 +28,7 @@ mod report;
 mod topology;
 mod uri;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -32,7 +36,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::arguments::{Mode, Output, Plan, RunArguments};
+use self::churn::ChurnArguments;
 use self::clock::monotonic_ns;
+use self::connections::ConnectionsArguments;
+use self::declare::DeclareArguments;
 use self::engine::{Ending, Engine};
 use self::error::BenchError;
 use self::link::Link;
@@ -49,12 +56,21 @@ pub(crate) struct Arguments {
 enum Kind {
     /// Publish and consume: throughput, latency, losses, what a message costs the broker.
     Run(Box<RunArguments>),
+    /// Open and close connections, channels or queues as quickly as possible.
+    Churn(ChurnArguments),
+    /// Declare many queues over one connection: time and memory.
+    Declare(DeclareArguments),
+    /// Open many connections and hold them: time and memory.
+    Connections(ConnectionsArguments),
 }
 
 /// `warren bench`: runs until it is done, prints the report, gives the exit code.
 pub(crate) fn bench(arguments: Arguments) -> ExitCode {
     let result = match arguments.kind {
         Kind::Run(arguments) => run(*arguments),
+        Kind::Churn(arguments) => churn::churn(&arguments),
+        Kind::Declare(arguments) => declare::declare(&arguments),
+        Kind::Connections(arguments) => connections::connections(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -69,8 +85,7 @@ const UNFINISHED: u8 = 8;
 
 fn run(arguments: RunArguments) -> Result<ExitCode, BenchError> {
     let plan = Plan::new(arguments)?;
-    let first = plan.producer_uris.first().ok_or_else(|| BenchError::Usage("no URI was given".to_owned()))?;
-    let mut control = Link::open_with_channel(first)?;
+    let mut control = Link::open_with_channel(&plan.control_uri)?;
     let expected = match plan.mode {
         Mode::Both | Mode::PublishOnly => {
             plan.set_up(&mut control)?;

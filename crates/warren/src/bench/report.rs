@@ -156,12 +156,8 @@ impl Report {
         if self.blocked > 0 {
             lines.add("publishers blocked", format!("{} times", self.blocked));
         }
-        for (name, summary) in [("confirm", &self.confirm_ms), ("end to end", &self.end_to_end_ms)] {
-            if let Some(Summary { p50, p95, p99, p999, max, .. }) = summary {
-                let text = format!("p50 {p50}  p95 {p95}  p99 {p99}  p99.9 {p999}  max {max} ms");
-                lines.add(name, text);
-            }
-        }
+        lines.latency("confirm", self.confirm_ms.as_ref());
+        lines.latency("end to end", self.end_to_end_ms.as_ref());
         if let Some(cost) = &self.broker {
             lines.cost(cost, "message");
         }
@@ -216,6 +212,13 @@ impl Lines {
     /// Adds a line.
     pub(super) fn add(&mut self, name: &str, value: impl std::fmt::Display) {
         self.0.push_str(&format!("{name:<28}{value}\n"));
+    }
+
+    /// Adds latencies, if there are any.
+    pub(super) fn latency(&mut self, name: &str, summary: Option<&Summary>) {
+        if let Some(Summary { p50, p95, p99, p999, max, .. }) = summary {
+            self.add(name, format!("p50 {p50}  p95 {p95}  p99 {p99}  p99.9 {p999}  max {max} ms"));
+        }
     }
 
     /// Adds what the brokers cost, for each `thing`.

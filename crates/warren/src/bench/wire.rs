@@ -39,6 +39,7 @@ pub(super) mod method {
     pub(in crate::bench) const CHANNEL_FLOW: MethodId = MethodId(20, 20);
     pub(in crate::bench) const CHANNEL_FLOW_OK: MethodId = MethodId(20, 21);
     pub(in crate::bench) const CHANNEL_CLOSE: MethodId = MethodId(20, 40);
+    pub(in crate::bench) const CHANNEL_CLOSE_OK: MethodId = MethodId(20, 41);
     pub(in crate::bench) const EXCHANGE_DECLARE: MethodId = MethodId(40, 10);
     pub(in crate::bench) const EXCHANGE_DECLARE_OK: MethodId = MethodId(40, 11);
     pub(in crate::bench) const EXCHANGE_DELETE: MethodId = MethodId(40, 20);
