@@ -1,3 +1,5 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # work and fail are compare.sh's
 # RabbitMQ for a comparison: private nodes with names, ports, directories and a cookie of their own, started from the
 # Debian package's files without its service. Sourced by compare.sh; needs $work (a directory) and fail().
 
@@ -57,14 +59,15 @@ rabbitmq_start() {
         rabbitmq_pids+=("$(cat "$work/rabbitmq/$node/pid")")
     done
     for node in $(seq 2 "$count"); do
-        rabbitmqctl "$node" stop_app && rabbitmqctl "$node" join_cluster bench1@localhost && rabbitmqctl "$node" start_app ||
+        if ! { rabbitmqctl "$node" stop_app && rabbitmqctl "$node" join_cluster bench1@localhost &&
+            rabbitmqctl "$node" start_app; }; then
             fail "RabbitMQ's node $node does not join"
+        fi
     done
 }
 
 rabbitmq_wait() {
-    local attempt
-    for attempt in $(seq 90); do
+    for _ in $(seq 90); do
         if [ -s "$work/rabbitmq/$1/pid" ] && rabbitmqctl "$1" await_startup --timeout 60 >/dev/null 2>&1; then
             return 0
         fi
@@ -93,5 +96,6 @@ rabbitmq_stop() {
     done
     [ -n "$rabbitmq_epmd_pid" ] && kill "$rabbitmq_epmd_pid" 2>/dev/null
     rabbitmq_pids=() rabbitmq_epmd_pid=
+    rm -rf "$work/rabbitmq"
     return 0
 }

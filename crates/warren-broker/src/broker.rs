@@ -32,6 +32,8 @@ use crate::session::{self, SessionHandle};
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest wait, after a consumer's cancel, for its auto-delete queue to go.
 const AUTO_DELETE_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait of a login for a node that is just starting; below the handshake's own limit.
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(8);
 /// Longest wait for a linearizable read before a miss is reported as it is known here.
 const LINEARIZE_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -256,6 +258,26 @@ impl Broker {
             return Err(LoginError::LoopbackOnly(user.to_owned()));
         }
         Ok(())
+    }
+
+    /// Waits until the cluster knows of this start of the node: before that the catalogue here may be old or empty, and
+    /// the exclusive queues of the node's former life are not gone yet. False when it takes too long.
+    pub(crate) async fn announced(&self) -> bool {
+        let mut revisions = self.catalogue().revision();
+        let announced = async {
+            while !self.is_announced() {
+                if revisions.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(ANNOUNCE_WAIT, announced).await.is_ok()
+    }
+
+    /// Whether the cluster knows of this start of the node.
+    pub(crate) fn is_announced(&self) -> bool {
+        let catalogue = self.catalogue().read();
+        catalogue.node(self.node).is_some_and(|node| node.incarnation == self.incarnation)
     }
 
     /// # Errors

@@ -60,6 +60,24 @@ pub(crate) fn load_or_draw(directory: &Path) -> Result<(NodeId, bool), IdentityE
     }
 }
 
+/// Which start of the node this is: the clock's milliseconds, but always higher than at the start before, whatever the
+/// clock says; the cluster refuses a start that seems older than one it knows.
+///
+/// # Errors
+/// [`IdentityError::Directory`].
+pub(crate) fn begin(directory: &Path, now: u64) -> Result<u64, IdentityError> {
+    let failed = |error| IdentityError::Directory { directory: directory.display().to_string(), error };
+    let path = directory.join("last-start");
+    let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let incarnation = now.max(last.unwrap_or(0).saturating_add(1));
+    let draft = directory.join("last-start.new");
+    let mut file = std::fs::File::create(&draft).map_err(failed)?;
+    writeln!(file, "{incarnation}").map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&draft, &path).map_err(failed)?;
+    Ok(incarnation)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +90,13 @@ mod tests {
         assert_eq!(load_or_draw(directory.path()).unwrap(), (id, false));
         std::fs::write(directory.path().join(FILE), "nonsense").unwrap();
         assert!(matches!(load_or_draw(directory.path()), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_later_start_is_higher_even_when_the_clock_went_back() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(begin(directory.path(), 1000).unwrap(), 1000);
+        assert_eq!(begin(directory.path(), 500).unwrap(), 1001);
+        assert_eq!(begin(directory.path(), 5000).unwrap(), 5000);
     }
 }

@@ -76,7 +76,7 @@ impl Node {
     /// [`StartError`]: nothing is left running.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
         let (node, first_start) = identity::load_or_draw(&config.data_dir)?;
-        let incarnation = clock::now().0;
+        let incarnation = identity::begin(&config.data_dir, clock::now().0)?;
         info!(node = %format_args!("{:016x}", node.0), name = config.node_name, first_start, "starting");
 
         // Addresses first: a node that cannot be reached must not touch its data.

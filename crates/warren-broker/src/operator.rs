@@ -114,6 +114,9 @@ impl Admin for Operator {
         if self.broker.catalogue().read().cluster().is_none() {
             return Err(String::from("the cluster has not formed yet"));
         }
+        if !self.broker.is_announced() {
+            return Err(String::from("the cluster does not know yet that this node has started"));
+        }
         if !self.broker.raft().has_majority() {
             return Err(String::from("this node is not in contact with a majority of the cluster"));
         }

@@ -4,6 +4,7 @@
 //!
 //! Before: `listener`. After: `request`, `session`; and back through the mailbox.
 
+mod act;
 mod commit;
 mod deliver;
 mod settle;
@@ -19,19 +20,19 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_amqp::{Action, Beat, Connection as Machine, Ending, Reply, Request, Settlement};
+use warren_amqp::{Action, Beat, Connection as Machine, Ending, Mechanism, Settlement};
 use warren_proto::session::Delivery;
-use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, ReplyCode, SubscriptionId};
+use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
 
 use self::commit::Commit;
 use crate::admin::ConnectionInfo;
-use crate::broker::Broker;
+use crate::broker::{Broker, LoginError};
 use crate::clock;
 use crate::confirm::Confirms;
 use crate::mailbox::Mailbox;
 use crate::registry::Registered;
-use crate::request::publish::{Publisher, Routed, Verdict};
-use crate::request::{Caller, Performed, Remember, perform};
+use crate::request::publish::Publisher;
+use crate::request::{Caller, Performed};
 use crate::session::{SessionHandle, SessionInput};
 
 /// First read buffer: most connections are idle most of the time.
@@ -121,6 +122,7 @@ struct Pending {
 #[derive(Clone, Copy)]
 enum What {
     Request { channel: ChannelNumber },
+    Login,
     Catalogue,
     Vhost,
     Closing,
@@ -128,6 +130,7 @@ enum What {
 
 enum Done {
     Performed(Performed),
+    Login { mechanism: Mechanism, user: String, result: Result<String, LoginError> },
     CatalogueIsCurrent,
     Vhost(Result<(), AmqpError>),
     Released,
@@ -285,68 +288,6 @@ impl Task {
         }
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Publish(publish) => {
-                if let Some(publisher) = &mut self.publisher {
-                    publisher.push(publish);
-                }
-            }
-            Action::CheckPublish(mut publish) => {
-                let Some(publisher) = &mut self.publisher else { return };
-                publisher.refresh(&self.caller);
-                if let Err(error) = publisher.route_one(&self.caller, &mut publish) {
-                    self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
-                }
-            }
-            Action::Authenticate { mechanism, user, password } => {
-                let result = self.caller.broker.authenticate(&user, &password, self.peer.ip());
-                if let Err(reason) = &result {
-                    info!(connection = %self.name, user, mechanism = mechanism.name(), %reason, "login refused");
-                }
-                let result = result.map(|()| user).map_err(|_| {
-                    AmqpError::new(
-                        ReplyCode::AccessRefused,
-                        format!(
-                            "Login was refused using authentication mechanism {}. For details see the broker logfile.",
-                            mechanism.name()
-                        ),
-                    )
-                });
-                if let Ok(user) = &result {
-                    self.caller.user = Arc::from(user.as_str());
-                }
-                self.machine.authenticated(result, &mut self.out);
-            }
-            Action::OpenVhost { vhost } => {
-                self.caller.vhost = Arc::from(vhost.as_str());
-                let caller = self.caller.clone();
-                self.wait_for(
-                    What::Vhost,
-                    async move { Done::Vhost(caller.broker.open_vhost(&caller).await) },
-                );
-            }
-            Action::Settle { outcome, deliveries, .. } => self.settle(outcome, &deliveries),
-            Action::Request { channel, opening, request } => self.request(channel, opening, request),
-            Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
-                self.channel_closed(&returned, &waiting, &subscriptions);
-            }
-            Action::Closing => {
-                if self.owns_queues {
-                    let caller = self.caller.clone();
-                    self.owns_queues = false;
-                    self.wait_for(What::Closing, async move {
-                        caller.broker.release_owner(caller.owner()).await;
-                        Done::Released
-                    });
-                } else {
-                    self.machine.closing_done(&mut self.out);
-                }
-            }
-            Action::Closed(ending) => self.end(ending),
-        }
-    }
-
     fn end(&mut self, ending: Ending) {
         let (wait, discard_input) = match ending {
             Ending::Graceful => (LINGER, true),
@@ -382,125 +323,6 @@ impl Task {
 
     fn wait_for(&mut self, what: What, done: impl Future<Output = Done> + Send + 'static) {
         self.pending = Some(Pending { what, done: Box::pin(done) });
-    }
-
-    fn request(&mut self, channel: ChannelNumber, opening: u32, request: Request) {
-        match request {
-            Request::Recover(recover) => {
-                self.give_back(&recover.deliveries, false, true);
-                self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
-            }
-            Request::TxCommit(commit) => self.commit(channel, opening, commit),
-            Request::Cancel(cancel) => {
-                self.give_back(&cancel.waiting, false, false);
-                let Some(consumer) = self.consumers.remove(&cancel.subscription) else {
-                    self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
-                    return;
-                };
-                self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
-                let broker = Arc::clone(&self.caller.broker);
-                self.wait_for(What::Request { channel }, async move {
-                    // The queue may go with its last consumer: a client may count on that after cancel-ok.
-                    if let Some(queue) = consumer.queue {
-                        broker.settle_auto_delete(queue).await;
-                    }
-                    Done::Performed(Performed { reply: Ok(Reply::Done), remember: Remember::Nothing })
-                });
-            }
-            other => {
-                let subscription = self.caller.broker.next_subscription();
-                let caller = self.caller.clone();
-                self.wait_for(What::Request { channel }, async move {
-                    Done::Performed(perform(caller, other, subscription).await)
-                });
-            }
-        }
-    }
-
-    fn on_done(&mut self, done: Done) {
-        let Some(Pending { what, .. }) = self.pending.take() else { return };
-        match (what, done) {
-            (What::Request { channel }, Done::Performed(performed)) => self.on_performed(channel, performed),
-            (What::Catalogue, Done::CatalogueIsCurrent) => {
-                // Even when the cluster did not answer: then what is known here has to do.
-                self.route(true);
-            }
-            (What::Vhost, Done::Vhost(result)) => {
-                if result.is_ok() {
-                    let caller = &self.caller;
-                    self.publisher =
-                        Some(Publisher::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user)));
-                }
-                self.machine.vhost_opened(result, &mut self.out);
-                self.note_state();
-            }
-            (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
-            // The connection has moved on meanwhile.
-            (What::Request { .. } | What::Catalogue | What::Vhost | What::Closing, _) => {}
-        }
-    }
-
-    fn on_performed(&mut self, channel: ChannelNumber, performed: Performed) {
-        match performed.remember {
-            Remember::Nothing => {}
-            Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host, auto_delete } => {
-                self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
-            }
-            Remember::NoConsumer { subscription } => {
-                self.consumers.remove(&subscription);
-            }
-        }
-        self.machine.reply(channel, performed.reply, &mut self.out);
-        for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
-            self.deliver(subscription, host, queue, deliveries);
-        }
-        for subscription in std::mem::take(&mut self.cancelled) {
-            self.on_cancelled(subscription);
-        }
-        self.note_state();
-    }
-
-    /// Routes the gathered publishes and sends them on.
-    fn route(&mut self, certain: bool) {
-        let Some(publisher) = &mut self.publisher else { return };
-        let (mut hosts, mut verdicts) = (Vec::new(), Vec::new());
-        let routed = publisher.route(&self.caller, &mut self.confirms, certain, &mut hosts, &mut verdicts);
-        for (host, batch) in hosts {
-            self.send(host, SessionInput::Publish(batch));
-        }
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Unroutable(publish) => {
-                    let (channel, opening) = (publish.channel, publish.opening);
-                    if publish.mandatory {
-                        let message = &publish.message;
-                        self.machine.return_message(
-                            channel,
-                            opening,
-                            ReplyCode::NoRoute,
-                            message,
-                            &mut self.out,
-                        );
-                    }
-                    if publish.number != 0 {
-                        self.machine.confirm(channel, opening, &[publish.number], &mut self.out);
-                    }
-                }
-                Verdict::Refused { channel, opening, error } => {
-                    self.machine.fail_channel(channel, opening, error, 60, 40, &mut self.out);
-                }
-            }
-        }
-        if matches!(routed, Routed::AskCluster) {
-            let broker = Arc::clone(&self.caller.broker);
-            self.wait_for(What::Catalogue, async move {
-                if let Err(error) = broker.linearize().await {
-                    debug!(%error, "a miss could not be confirmed");
-                }
-                Done::CatalogueIsCurrent
-            });
-        }
     }
 
     fn make_room(&mut self) {

@@ -55,6 +55,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Kind {
     /// Publish and consume: throughput, latency, losses, what a message costs the broker.
+    // A script may give its common options first and others after them: the last one counts.
+    #[command(args_override_self = true)]
     Run(Box<RunArguments>),
     /// Open and close connections, channels or queues as quickly as possible.
     Churn(ChurnArguments),

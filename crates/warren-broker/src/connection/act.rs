@@ -1,0 +1,207 @@
+//! Spine 5: what the machine asks for is carried out, or begun; what was begun and is done is answered.
+
+use std::sync::Arc;
+
+use tracing::{debug, info};
+use warren_amqp::{Action, Mechanism, Reply, Request};
+use warren_types::{AmqpError, ChannelNumber, ReplyCode};
+
+use super::{Consumer, Done, Pending, Task, What};
+use crate::broker::LoginError;
+use crate::request::publish::{Publisher, Routed, Verdict};
+use crate::request::{Performed, Remember, perform};
+use crate::session::SessionInput;
+
+impl Task {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::Publish(publish) => {
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.push(publish);
+                }
+            }
+            Action::CheckPublish(mut publish) => {
+                let Some(publisher) = &mut self.publisher else { return };
+                publisher.refresh(&self.caller);
+                if let Err(error) = publisher.route_one(&self.caller, &mut publish) {
+                    self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
+                }
+            }
+            Action::Authenticate { mechanism, user, password } => {
+                let (broker, from) = (Arc::clone(&self.caller.broker), self.peer.ip());
+                self.wait_for(What::Login, async move {
+                    if !broker.announced().await {
+                        debug!("a login is decided by an old catalogue: this node is not in contact with a majority");
+                    }
+                    let result = broker.authenticate(&user, &password, from);
+                    Done::Login { mechanism, result: result.map(|()| user.clone()), user }
+                });
+            }
+            Action::OpenVhost { vhost } => {
+                self.caller.vhost = Arc::from(vhost.as_str());
+                let caller = self.caller.clone();
+                self.wait_for(
+                    What::Vhost,
+                    async move { Done::Vhost(caller.broker.open_vhost(&caller).await) },
+                );
+            }
+            Action::Settle { outcome, deliveries, .. } => self.settle(outcome, &deliveries),
+            Action::Request { channel, opening, request } => self.request(channel, opening, request),
+            Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+                self.channel_closed(&returned, &waiting, &subscriptions);
+            }
+            Action::Closing => {
+                if self.owns_queues {
+                    let caller = self.caller.clone();
+                    self.owns_queues = false;
+                    self.wait_for(What::Closing, async move {
+                        caller.broker.release_owner(caller.owner()).await;
+                        Done::Released
+                    });
+                } else {
+                    self.machine.closing_done(&mut self.out);
+                }
+            }
+            Action::Closed(ending) => self.end(ending),
+        }
+    }
+
+    pub(super) fn request(&mut self, channel: ChannelNumber, opening: u32, request: Request) {
+        match request {
+            Request::Recover(recover) => {
+                self.give_back(&recover.deliveries, false, true);
+                self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+            }
+            Request::TxCommit(commit) => self.commit(channel, opening, commit),
+            Request::Cancel(cancel) => {
+                self.give_back(&cancel.waiting, false, false);
+                let Some(consumer) = self.consumers.remove(&cancel.subscription) else {
+                    self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
+                    return;
+                };
+                self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
+                let broker = Arc::clone(&self.caller.broker);
+                self.wait_for(What::Request { channel }, async move {
+                    // The queue may go with its last consumer: a client may count on that after cancel-ok.
+                    if let Some(queue) = consumer.queue {
+                        broker.settle_auto_delete(queue).await;
+                    }
+                    Done::Performed(Performed { reply: Ok(Reply::Done), remember: Remember::Nothing })
+                });
+            }
+            other => {
+                let subscription = self.caller.broker.next_subscription();
+                let caller = self.caller.clone();
+                self.wait_for(What::Request { channel }, async move {
+                    Done::Performed(perform(caller, other, subscription).await)
+                });
+            }
+        }
+    }
+
+    pub(super) fn on_done(&mut self, done: Done) {
+        let Some(Pending { what, .. }) = self.pending.take() else { return };
+        match (what, done) {
+            (What::Request { channel }, Done::Performed(performed)) => self.on_performed(channel, performed),
+            (What::Login, Done::Login { mechanism, user, result }) => self.on_login(mechanism, &user, result),
+            (What::Catalogue, Done::CatalogueIsCurrent) => {
+                // Even when the cluster did not answer: then what is known here has to do.
+                self.route(true);
+            }
+            (What::Vhost, Done::Vhost(result)) => {
+                if result.is_ok() {
+                    let caller = &self.caller;
+                    self.publisher =
+                        Some(Publisher::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user)));
+                }
+                self.machine.vhost_opened(result, &mut self.out);
+                self.note_state();
+            }
+            (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
+            // The connection has moved on meanwhile.
+            (What::Request { .. } | What::Login | What::Catalogue | What::Vhost | What::Closing, _) => {}
+        }
+    }
+
+    pub(super) fn on_login(&mut self, mechanism: Mechanism, user: &str, result: Result<String, LoginError>) {
+        if let Err(reason) = &result {
+            info!(connection = %self.name, user, mechanism = mechanism.name(), %reason, "login refused");
+        }
+        let result = result.map_err(|_| {
+            AmqpError::new(
+                ReplyCode::AccessRefused,
+                format!(
+                    "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+                    mechanism.name()
+                ),
+            )
+        });
+        if let Ok(user) = &result {
+            self.caller.user = Arc::from(user.as_str());
+        }
+        self.machine.authenticated(result, &mut self.out);
+    }
+
+    pub(super) fn on_performed(&mut self, channel: ChannelNumber, performed: Performed) {
+        match performed.remember {
+            Remember::Nothing => {}
+            Remember::Owner => self.owns_queues = true,
+            Remember::Consumer { subscription, host, auto_delete } => {
+                self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
+            }
+            Remember::NoConsumer { subscription } => {
+                self.consumers.remove(&subscription);
+            }
+        }
+        self.machine.reply(channel, performed.reply, &mut self.out);
+        for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
+            self.deliver(subscription, host, queue, deliveries);
+        }
+        for subscription in std::mem::take(&mut self.cancelled) {
+            self.on_cancelled(subscription);
+        }
+        self.note_state();
+    }
+
+    /// Routes the gathered publishes and sends them on.
+    pub(super) fn route(&mut self, certain: bool) {
+        let Some(publisher) = &mut self.publisher else { return };
+        let (mut hosts, mut verdicts) = (Vec::new(), Vec::new());
+        let routed = publisher.route(&self.caller, &mut self.confirms, certain, &mut hosts, &mut verdicts);
+        for (host, batch) in hosts {
+            self.send(host, SessionInput::Publish(batch));
+        }
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Unroutable(publish) => {
+                    let (channel, opening) = (publish.channel, publish.opening);
+                    if publish.mandatory {
+                        let message = &publish.message;
+                        self.machine.return_message(
+                            channel,
+                            opening,
+                            ReplyCode::NoRoute,
+                            message,
+                            &mut self.out,
+                        );
+                    }
+                    if publish.number != 0 {
+                        self.machine.confirm(channel, opening, &[publish.number], &mut self.out);
+                    }
+                }
+                Verdict::Refused { channel, opening, error } => {
+                    self.machine.fail_channel(channel, opening, error, 60, 40, &mut self.out);
+                }
+            }
+        }
+        if matches!(routed, Routed::AskCluster) {
+            let broker = Arc::clone(&self.caller.broker);
+            self.wait_for(What::Catalogue, async move {
+                if let Err(error) = broker.linearize().await {
+                    debug!(%error, "a miss could not be confirmed");
+                }
+                Done::CatalogueIsCurrent
+            });
+        }
+    }
+}
