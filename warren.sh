@@ -53,7 +53,8 @@ need_venv() {
     local python=python3
     "$python" -c 'import venv, ensurepip' 2>/dev/null || need_packages python3 python3-venv
     say "making $venv"
-    "$python" -m venv "$venv"
+    # Over one that another Python made, the two would be mixed.
+    "$python" -m venv --clear "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check -r "$requirements"
     cp "$requirements" "$venv/installed.txt"
 }
