@@ -60,7 +60,7 @@ rabbitmq_start() {
     done
     for node in $(seq 2 "$count"); do
         if ! { rabbitmqctl "$node" stop_app && rabbitmqctl "$node" join_cluster bench1@localhost &&
-            rabbitmqctl "$node" start_app; }; then
+            rabbitmqctl "$node" start_app; } >>"$work/rabbitmq/$node/out.log" 2>&1; then
             fail "RabbitMQ's node $node does not join"
         fi
     done
