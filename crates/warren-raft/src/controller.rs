@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -117,6 +118,7 @@ impl Controller {
             (cluster.map(|cluster| ClusterId(cluster.id)), shards, addresses, cluster.map(|c| c.replication))
         };
         if formed.is_some() && shared.peers.own_hello().cluster != formed {
+            shared.belongs.store(true, Ordering::Release);
             shared.peers.update_hello(|hello| {
                 hello.cluster = formed;
                 hello.fresh = false;

@@ -4,10 +4,12 @@
 //! the same, the one with the lowest number asks all for a promise: to belong to the cluster with this random number,
 //! these members and no other. A promise is on disk before it is given, and a node that has given one is not fresh any
 //! more: whatever happens, a node ends up in one cluster. With the promises of all (or, when one stays away, of a
-//! majority) the asker initialises the metadata group. A node with data never forms.
+//! majority) the asker initialises the metadata group. A node with data never forms, and a node that belongs to no
+//! cluster takes no part in Raft: one that has lost its log must not vote.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -109,6 +111,7 @@ async fn save(shared: &Shared, promise: Option<&Promise>) -> Result<(), StoreErr
 pub(crate) fn introduce(shared: &Shared, promise: Option<&Promise>, fresh: bool) {
     let formed = shared.catalogue.read().cluster().map(|cluster| ClusterId(cluster.id));
     let cluster = formed.or(promise.map(|promise| promise.cluster));
+    shared.belongs.store(cluster.is_some(), Ordering::Release);
     shared.peers.update_hello(|hello| {
         hello.cluster = cluster;
         hello.fresh = fresh;
@@ -346,7 +349,12 @@ async fn join(shared: &Arc<Shared>, member: &Hello) -> Result<(), StoreError> {
             promise(shared, joined).await.map(|_| ())
         }
         Err(error) => {
-            tracing::debug!(%error, "not taken in yet");
+            let text = error.to_string();
+            let mut said = shared.refusal.lock();
+            if *said != text {
+                tracing::warn!(%cluster, %error, "the cluster does not take this node in now, asking on");
+                *said = text;
+            }
             Ok(())
         }
     }
@@ -363,6 +371,14 @@ pub(crate) async fn answer_join(
     let node = parsed.map_err(|error| CallError::NotUnderstood(error.to_string()))?;
     if shared.catalogue.read().cluster().is_none() || !metadata.has_majority() {
         return Err(CallError::Refused("the cluster is not ready".to_owned()));
+    }
+    let votes = crate::status::of(metadata).members.contains(&node.id);
+    if votes {
+        // With an empty log its vote could undo what a majority has stored.
+        return Err(CallError::Refused(format!(
+            "node {} is a member already and has lost its data: start it with an empty data directory, as a new node",
+            node.id
+        )));
     }
     tracing::info!(node = %node.id, name = node.name, address = node.address, "a node joins the cluster");
     shared.peers.set(node.id, &node.address);

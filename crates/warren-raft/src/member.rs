@@ -1,5 +1,6 @@
 //! What this node answers to the others: Raft's questions, and those of nodes that are not members yet.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -50,9 +51,11 @@ fn stopped(_: impl std::error::Error) -> CallError {
 }
 
 impl Service {
+    /// A group, once this node belongs to a cluster.
     fn group(&self, group: GroupId) -> Result<(Arc<Shared>, Arc<Group>), CallError> {
         let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
-        let group = shared.groups.get(group).ok_or(CallError::NoGroup(group))?;
+        let running = shared.groups.get(group).filter(|_| shared.belongs.load(Ordering::Acquire));
+        let group = running.ok_or(CallError::NoGroup(group))?;
         Ok((shared, group))
     }
 }

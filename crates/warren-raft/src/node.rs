@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::Config;
@@ -47,6 +48,10 @@ pub(crate) struct Shared {
     /// The cluster that this node has promised itself to.
     pub(crate) promise: tokio::sync::Mutex<Option<Promise>>,
     pub(crate) checkpointing: tokio::sync::Mutex<()>,
+    /// Whether this node belongs, or has promised itself, to a cluster. Before that it takes part in nothing.
+    pub(crate) belongs: AtomicBool,
+    /// Why a cluster did not take this node in, said once.
+    pub(crate) refusal: Mutex<String>,
     events: mpsc::Sender<Leadership>,
     fatal: watch::Sender<Option<String>>,
 }
@@ -166,6 +171,8 @@ impl RaftNode {
             stop: CancellationToken::new(),
             promise: tokio::sync::Mutex::new(promise.clone()),
             checkpointing: tokio::sync::Mutex::new(()),
+            belongs: AtomicBool::new(false),
+            refusal: Mutex::default(),
             events,
             fatal: watch::Sender::new(None),
         });

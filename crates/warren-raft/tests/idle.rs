@@ -56,3 +56,36 @@ fn another_leader_is_there_soon_after_a_crash() {
     }
     println!("shards taken over and how long all of them took: {times:?}");
 }
+
+#[test]
+#[ignore = "measures, for a person to read"]
+fn records_pass_quickly() {
+    let mut world = World::new(3);
+    world.options.shards = 1;
+    (0..3).for_each(|node| world.start(node));
+    world.wait_ready();
+    let shard = ShardId(1);
+    for (body, window, count) in [(100, 1, 300), (1000, 8, 3000), (16_000, 8, 3000)] {
+        let leader = world.node(world.leader(shard));
+        let (proposer, applied) = {
+            let hosted = leader.hosted.lock();
+            let host = &hosted.now[&shard];
+            (host.proposer.clone(), host.applied.clone())
+        };
+        applied.lock().clear();
+        let (before, began) = (ticks(), std::time::Instant::now());
+        for seq in 1..=count {
+            while seq > applied.lock().len() + window {
+                std::thread::yield_now();
+            }
+            proposer.propose(&kit::record(body as u64, seq as u64, body)).unwrap();
+        }
+        wait_for("all applied", || applied.lock().len() == count);
+        let took = began.elapsed();
+        println!(
+            "{body} bytes, {window} in flight: {:.0} records/s, {:.0} us of CPU each",
+            count as f64 / took.as_secs_f64(),
+            (ticks() - before) as f64 * 10_000.0 / count as f64
+        );
+    }
+}

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +36,18 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(began.elapsed() < PATIENCE, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// An address that stays free while its node is down: below the range from which connections get their ports.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) + (std::process::id() % 100) as u16 * 90;
+        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + offset));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 
@@ -130,10 +143,7 @@ impl World {
                     .try_init(),
             );
         }
-        let reserved: Vec<_> =
-            (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<SocketAddr> =
-            reserved.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let addresses: Vec<SocketAddr> = (0..count).map(|_| free_address()).collect();
         let options = RaftOptions {
             seeds: addresses.iter().map(SocketAddr::to_string).collect(),
             expect: count,
@@ -251,11 +261,16 @@ impl World {
         self.nodes[node].take().unwrap().kill();
     }
 
-    /// Kills it and takes its disk; it comes back as another node.
-    pub(crate) fn wipe(&mut self, node: usize) {
+    /// Kills it and takes its data, but not its identity.
+    pub(crate) fn wipe_store(&mut self, node: usize) {
         self.kill(node);
         let path = self.path(node);
         wait_for("the disk is gone", || std::fs::remove_dir_all(&path).is_ok());
+    }
+
+    /// Kills it and takes its disk; it comes back as another node.
+    pub(crate) fn wipe(&mut self, node: usize) {
+        self.wipe_store(node);
         self.ids[node] = NodeId(self.ids[node].0 + 1000);
     }
 
