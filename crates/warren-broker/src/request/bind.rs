@@ -24,8 +24,11 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
     check_not_default_exchange(&binding.exchange)?;
     broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;
-    if let Some(spec) = caller.local_queue(&binding.queue) {
-        caller.check_owner(&spec)?;
+    match caller.queue(&binding.queue).await {
+        Ok(_) => {}
+        // Whether that is an error, and which of the two missing is named, is decided where it is applied.
+        Err(error) if error.code == ReplyCode::NotFound => {}
+        Err(error) => return Err(error),
     }
     let record = BindingRecord {
         vhost: vhost.to_string(),
