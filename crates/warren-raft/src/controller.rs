@@ -212,11 +212,11 @@ impl Controller {
 
     /// Brings a group's membership to what is wanted: learners first, voters once they have caught up.
     fn reconcile(&self, group: &Arc<Group>, wanted: &BTreeMap<u64, Member>) {
-        let (voters, known) = {
+        let known = members(group);
+        let voters: BTreeSet<u64> = {
             let metrics = group.raft.server_metrics();
             let metrics = metrics.borrow_watched();
-            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-            (voters, members(group))
+            metrics.membership_config.voter_ids().collect()
         };
         let wanted_voters: BTreeSet<u64> = wanted.keys().copied().collect();
         if wanted_voters.is_empty() || (voters == wanted_voters && known.len() == voters.len()) {

@@ -119,13 +119,16 @@ impl Group {
 
     /// Whether the leader has been in contact with a majority, and with this node, of late.
     pub(crate) fn has_majority(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        if metrics.state.is_leader() {
+        // Never two looks at once: a writer that waits between them would stop both, and Raft with them.
+        let (leads, known) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state.is_leader(), metrics.current_leader.is_some())
+        };
+        if leads {
             return !self.has_lost_quorum();
         }
-        let heard = self.heard.lock().is_some_and(|heard| heard.elapsed() < LEASE + LEASE / 2);
-        metrics.current_leader.is_some() && heard
+        known && self.heard.lock().is_some_and(|heard| heard.elapsed() < LEASE + LEASE / 2)
     }
 
     /// A leader that no majority answers.
