@@ -112,19 +112,20 @@ up() {
 }
 
 down() {
-    local node pid
+    local node pid pids=()
     for node in $(seq "$NODES"); do
-        if pid=$(pid_of "$node"); then kill "$pid"; fi
+        pid=$(pid_of "$node") || continue
+        pids[node]=$pid
+        kill "$pid"
     done
-    for node in $(seq "$NODES"); do
-        if pid=$(pid_of "$node"); then
-            for _ in $(seq 300); do
-                [ -d "/proc/$pid" ] || break
-                sleep 0.1
-            done
-            [ ! -d "/proc/$pid" ] || die "node $node (pid $pid) does not stop"
-            say "node $node stopped"
-        fi
+    for node in "${!pids[@]}"; do
+        pid=${pids[node]}
+        for _ in $(seq 300); do
+            [ -d "/proc/$pid" ] || break
+            sleep 0.1
+        done
+        [ ! -d "/proc/$pid" ] || die "node $node (pid $pid) does not stop"
+        say "node $node stopped"
         rm -f "$RUN/$node.pid"
     done
 }
