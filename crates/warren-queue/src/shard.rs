@@ -439,6 +439,7 @@ impl HostLeader {
     /// Finds what the inputs may have missed: queues deleted while nobody led, deletions that were not carried out.
     fn sweep(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
         let newest = directory.newest();
+        self.queues.values_mut().for_each(Queue::relax);
         let ids: Vec<(QueueId, bool)> =
             self.queues.iter().map(|(id, queue)| (*id, queue.deleting.is_some())).collect();
         for (id, deleting) in ids {

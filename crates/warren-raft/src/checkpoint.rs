@@ -17,6 +17,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Log that is kept at most for a follower that is alive and behind; further behind, it gets a snapshot.
 const BEHIND_BYTES: u64 = 64 << 20;
 
+/// Bodies that one checkpoint moves to the message store, of all groups together. They are in memory up to three times
+/// while it is written; where more is to be moved another checkpoint follows at once.
+const MOVE_BYTES: usize = 16 << 20;
+
 /// Makes checkpoints until the node stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut last_bytes = 0;
@@ -32,23 +36,36 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if !due {
             continue;
         }
-        if let Err(error) = make(&shared).await {
-            if shared.stop.is_cancelled() {
-                return;
+        loop {
+            match make(&shared).await {
+                Ok(Moved::All) => break,
+                Ok(Moved::Part) if shared.stop.is_cancelled() => return,
+                Ok(Moved::Part) => {}
+                Err(error) => {
+                    if !shared.stop.is_cancelled() {
+                        shared.fail(&format!("no checkpoint: {error}"));
+                    }
+                    return;
+                }
             }
-            shared.fail(&format!("no checkpoint: {error}"));
-            return;
         }
         last_bytes = bytes;
         last = Instant::now();
     }
 }
 
+/// Whether a checkpoint moved everything that stood in the way of the purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    All,
+    Part,
+}
+
 /// Makes one checkpoint of every group that has changed, and purges their logs.
 ///
 /// # Errors
 /// [`StoreError`]: the node must stop.
-pub(crate) async fn make(shared: &Shared) -> Result<(), StoreError> {
+pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
     let _one_at_a_time = shared.checkpointing.lock().await;
     let started = Instant::now();
     let targets: Vec<(Arc<Group>, LogIndex)> = shared
@@ -63,20 +80,25 @@ pub(crate) async fn make(shared: &Shared) -> Result<(), StoreError> {
     let store = shared.store.clone();
     let written = tokio::task::spawn_blocking(move || {
         let mut parts = Vec::new();
+        let mut budget = MOVE_BYTES;
+        let mut moved = Moved::All;
         let mut done: Vec<(Arc<Group>, Progress, LogIndex)> = Vec::new();
         for (group, target) in targets {
-            if let Some((part, progress)) = group.machine.checkpoint_part(target)? {
+            if let Some((part, progress)) = group.machine.checkpoint_part(target, &mut budget)? {
+                if part.purge_up_to() < target.min(progress.index()) {
+                    moved = Moved::Part;
+                }
                 let purge = target.min(part.purge_up_to()).min(progress.index());
                 parts.push(part);
                 done.push((group, progress, purge));
             }
         }
         store.checkpoint(parts)?;
-        Ok(done)
+        Ok((done, moved))
     });
-    let done = written.await.unwrap_or(Err(StoreError::ShutDown))?;
+    let (done, moved) = written.await.unwrap_or(Err(StoreError::ShutDown))?;
     if done.is_empty() {
-        return Ok(());
+        return Ok(moved);
     }
     tracing::debug!(groups = done.len(), took = ?started.elapsed(), "checkpoint");
     for (group, progress, _) in &done {
@@ -84,7 +106,7 @@ pub(crate) async fn make(shared: &Shared) -> Result<(), StoreError> {
     }
     let purges = done.iter().filter(|(_, _, purge)| purge.0 > 0).map(|(group, _, purge)| group.purge(*purge));
     futures_util::future::join_all(purges).await;
-    Ok(())
+    Ok(moved)
 }
 
 /// Up to where a group's log need not be kept.

@@ -224,23 +224,37 @@ impl Replica {
 
     /// Collects what changed since the last checkpoint, with the bodies still needed of the log entries at or below
     /// `purge_up_to` (or the applied entry, if that is lower): after [`crate::Store::checkpoint`] the log may be purged up
-    /// to there. Reads the log: blocks. Cost: what changed and what is moved.
+    /// to there. Reads the log: blocks. Cost: what changed and what is moved. Bodies of at most about `budget` bytes are
+    /// moved, which are taken from it: with less than is needed, [`CheckpointPart::purge_up_to`] stays below what was
+    /// asked for.
     ///
     /// # Errors
     /// [`StoreError::CheckpointLost`] if an earlier part was taken and is not written; what reading the log says.
-    pub fn checkpoint_part(&self, purge_up_to: LogIndex) -> Result<CheckpointPart, StoreError> {
-        let (unmoved, up_to) = {
+    pub fn checkpoint_part(
+        &self,
+        purge_up_to: LogIndex,
+        budget: &mut usize,
+    ) -> Result<CheckpointPart, StoreError> {
+        let (unmoved, moved, mut up_to) = {
             let held = self.held();
             if held.outstanding {
                 return Err(StoreError::CheckpointLost(self.0.shard));
             }
             let up_to = purge_up_to.min(held.state.applied()).0.max(held.state.moved());
-            (held.state.unmoved(up_to), up_to)
+            (held.state.unmoved(up_to), held.state.moved(), up_to)
         };
         // The log is read without the lock; what is settled meanwhile is left out below.
-        let mut entries = Vec::with_capacity(unmoved.len());
+        let mut entries = Vec::new();
+        let mut reached = moved;
         for unmoved in unmoved {
+            if *budget == 0 {
+                up_to = reached;
+                break;
+            }
             let messages = self.0.read_entry(unmoved.entry)?;
+            let bytes: usize = messages.iter().map(|message| message.message.size()).sum();
+            *budget = budget.saturating_sub(bytes);
+            reached = unmoved.entry;
             entries.push((unmoved, messages));
         }
         let (changes, live, place, space, freed) = {

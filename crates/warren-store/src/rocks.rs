@@ -144,7 +144,7 @@ fn family_options(cache: &Cache, block_bytes: usize) -> Options {
 fn log_options(options: &StoreOptions, cache: &Cache) -> Options {
     let mut family = family_options(cache, 32 << 10);
     family.set_write_buffer_size(options.log_memtable_bytes);
-    family.set_max_write_buffer_number(4);
+    family.set_max_write_buffer_number(3);
     family.set_target_file_size_base(64 << 20);
     family.set_max_bytes_for_level_base(256 << 20);
     family
@@ -153,7 +153,7 @@ fn log_options(options: &StoreOptions, cache: &Cache) -> Options {
 fn state_options(options: &StoreOptions, cache: &Cache) -> Options {
     let mut family = family_options(cache, 16 << 10);
     family.set_write_buffer_size(options.state_memtable_bytes);
-    family.set_max_write_buffer_number(4);
+    family.set_max_write_buffer_number(3);
     family.set_target_file_size_base(32 << 20);
     // Bodies go to blob files: a backlog is written once and compactions move only keys.
     family.set_enable_blob_files(true);

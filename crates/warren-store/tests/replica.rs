@@ -58,7 +58,7 @@ impl World {
     }
 
     fn checkpoint(&self, purge_up_to: u64) -> u64 {
-        let part = self.replica.checkpoint_part(LogIndex(purge_up_to)).unwrap();
+        let part = self.replica.checkpoint_part(LogIndex(purge_up_to), &mut { usize::MAX }).unwrap();
         let purged = part.purge_up_to();
         self.store.checkpoint(vec![part]).unwrap();
         let log = self.store.log(G).unwrap();
@@ -223,7 +223,7 @@ fn a_purge_waits_for_the_checkpoint_that_covers_it() {
         world.ops([enqueue(1, seq, &[(&[Q1], "a")])]);
     }
     let log = world.store.log(G).unwrap();
-    let part = world.replica.checkpoint_part(LogIndex(3)).unwrap();
+    let part = world.replica.checkpoint_part(LogIndex(3), &mut { usize::MAX }).unwrap();
     assert_eq!((part.applied(), part.purge_up_to()), (LogIndex(5), LogIndex(3)));
     let refused = StoreError::PurgeTooFar { group: G, up_to: LogIndex(3), durable: LogIndex(0) };
     assert_eq!(wait(|done| log.purge(LogIndex(3), Bytes::new(), done)), Err(refused));
@@ -245,8 +245,8 @@ fn a_part_that_was_never_written_stops_further_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::open(dir.path());
     world.ops([enqueue(1, 1, &[(&[Q1], "a")])]);
-    drop(world.replica.checkpoint_part(LogIndex(1)).unwrap());
-    let refused = world.replica.checkpoint_part(LogIndex(1)).unwrap_err();
+    drop(world.replica.checkpoint_part(LogIndex(1), &mut { usize::MAX }).unwrap());
+    let refused = world.replica.checkpoint_part(LogIndex(1), &mut { usize::MAX }).unwrap_err();
     assert_eq!(refused, StoreError::CheckpointLost(SHARD));
     assert!(refused.is_fatal());
 }
@@ -261,7 +261,10 @@ fn one_flush_serves_many_shards() {
         replica.apply(LogIndex(1), Term(3), payload).unwrap();
         replica.set_applied_with(LogIndex(2), Term(3), Bytes::from("members")).unwrap();
     }
-    let parts = replicas.iter().map(|replica| replica.checkpoint_part(LogIndex(0)).unwrap()).collect();
+    let parts = replicas
+        .iter()
+        .map(|replica| replica.checkpoint_part(LogIndex(0), &mut { usize::MAX }).unwrap())
+        .collect();
     store.checkpoint(parts).unwrap();
     crash_image(dir.path(), image.path());
     let after = open(image.path());

@@ -49,7 +49,7 @@ fn readers_find_every_live_message_while_checkpoints_move_them() {
         });
         threads.spawn(|| {
             while !ended.load(Ordering::SeqCst) {
-                let part = replica.checkpoint_part(LogIndex(u64::MAX)).unwrap();
+                let part = replica.checkpoint_part(LogIndex(u64::MAX), &mut { usize::MAX }).unwrap();
                 let up_to = part.purge_up_to();
                 store.checkpoint(vec![part]).unwrap();
                 wait(|done| log.purge(up_to, Bytes::new(), done)).unwrap();
@@ -118,7 +118,9 @@ fn the_disk_is_given_back_when_a_backlog_is_consumed() {
         index
     };
     let checkpoint = |up_to| {
-        store.checkpoint(vec![replica.checkpoint_part(LogIndex(up_to)).unwrap()]).unwrap();
+        store
+            .checkpoint(vec![replica.checkpoint_part(LogIndex(up_to), &mut { usize::MAX }).unwrap()])
+            .unwrap();
         wait(|done| log.purge(LogIndex(up_to), Bytes::new(), done)).unwrap();
     };
     let blobs = || -> u64 {

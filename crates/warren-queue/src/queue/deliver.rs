@@ -41,6 +41,7 @@ impl Queue {
                 Head::InBack => self.back.pop_first().map(|(_, ready)| ready),
                 Head::AwaitsMark => {
                     self.waits_for_mark = true;
+                    self.starved();
                     return;
                 }
                 Head::NotLoaded => return,

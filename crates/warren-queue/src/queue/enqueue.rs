@@ -4,6 +4,11 @@ use warren_types::{Message, Position};
 
 use super::{Cache, Queue, Ready, before, size_of};
 
+/// The first reach of a mark whose consumers had to wait.
+const AHEAD_FIRST: u64 = 512;
+/// The furthest: after a failover at most so many messages are said to be redelivered that were not.
+const AHEAD_MAX: u64 = 8192;
+
 impl Queue {
     /// Takes a message that the log has given this place. It is kept in memory if it follows what is in memory and
     /// there is room; else it is only counted, and read back when its turn comes.
@@ -40,11 +45,27 @@ impl Queue {
             Some(first) => self.delivered_to.max(before(first.position)),
             None => self.delivered_to.max(self.loaded_to.min(tail)),
         };
-        let chunk = if self.consumers.is_empty() { 0 } else { ahead };
-        let needed = Position(served.0.saturating_add(room.max(1))).min(tail);
+        let chunk = if self.consumers.is_empty() { 0 } else { ahead.max(self.ahead) };
+        // Where it costs no record of its own it is raised while half of the chunk is left: the next credit comes
+        // before the next mark is committed.
+        let early = if rides { chunk / 2 } else { 0 };
+        let needed = Position(served.0.saturating_add(room.max(1)).saturating_add(early)).min(tail);
         if needed <= self.mark_proposed {
             return None;
         }
         Some(Position(served.0.saturating_add(room).saturating_add(chunk)).min(tail))
+    }
+
+    /// A consumer with credit waits for the mark: next time it is to be further ahead. Once for each mark.
+    pub(crate) fn starved(&mut self) {
+        if self.mark > self.starved_at && !self.consumers.is_empty() {
+            self.starved_at = self.mark;
+            self.ahead = (self.ahead * 2).clamp(AHEAD_FIRST, AHEAD_MAX);
+        }
+    }
+
+    /// Called every few seconds: what a burst needed is given up by and by.
+    pub(crate) fn relax(&mut self) {
+        self.ahead /= 2;
     }
 }

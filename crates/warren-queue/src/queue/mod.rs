@@ -86,6 +86,10 @@ pub(crate) struct Queue {
     pub(crate) mark: Position,
     /// The mark once everything proposed is applied.
     pub(crate) mark_proposed: Position,
+    /// How far beyond the consumers' credit the mark is raised: doubled each time a delivery has to wait for it.
+    pub(crate) ahead: u64,
+    /// The mark at which a delivery last had to wait.
+    pub(crate) starved_at: Position,
     /// Everything ever delivered is at or below it.
     pub(crate) delivered_to: Position,
     /// Everything live at or below it is accounted for by position.

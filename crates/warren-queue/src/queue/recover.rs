@@ -22,6 +22,8 @@ impl Queue {
             ready_bytes: state.live_bytes,
             mark: if marks { state.mark } else { Position(u64::MAX) },
             mark_proposed: if marks { state.mark } else { Position(u64::MAX) },
+            ahead: 0,
+            starved_at: Position(0),
             delivered_to: mark,
             loaded_to: mark,
             window: std::collections::VecDeque::new(),

@@ -50,10 +50,11 @@ impl Machine {
     pub(crate) fn checkpoint_part(
         &self,
         purge_up_to: LogIndex,
+        budget: &mut usize,
     ) -> Result<Option<(CheckpointPart, Progress)>, StoreError> {
         match self {
             Self::Catalogue(machine) => Ok(machine.checkpoint_part()),
-            Self::Shard(machine) => machine.checkpoint_part(purge_up_to),
+            Self::Shard(machine) => machine.checkpoint_part(purge_up_to, budget),
         }
     }
 

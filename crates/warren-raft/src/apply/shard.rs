@@ -97,13 +97,14 @@ impl ShardMachine {
     pub(crate) fn checkpoint_part(
         &self,
         purge_up_to: LogIndex,
+        budget: &mut usize,
     ) -> Result<Option<(CheckpointPart, Progress)>, StoreError> {
         let progress = self.progress();
         if progress.index() == self.durable().index() {
             return Ok(None);
         }
         // It may cover more than that by the time it is taken; what openraft is told may be less than what is durable.
-        let part = self.replica.checkpoint_part(purge_up_to)?;
+        let part = self.replica.checkpoint_part(purge_up_to, budget)?;
         Ok(Some((part, progress)))
     }
 
