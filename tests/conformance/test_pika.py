@@ -76,7 +76,6 @@ def test_a_deleted_queue_ends_start_consuming(pika_connect, name):
     channel.start_consuming()
 
 
-@pytest.mark.xfail(strict=True, reason="direct reply-to is not built yet")
 def test_direct_reply_to_carries_an_answer(pika_connect, name, broker):
     queue = name()
     server, client = pika_connect(0).channel(), pika_connect(1).channel()

@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use warren_amqp::client::{self, Decoder, calls};
 use warren_amqp::frame::{self, Content, Frame, Method, decode_method, next_frame};
-use warren_amqp::properties::{Properties, PropertiesBuilder, check, with_header};
+use warren_amqp::properties::{Properties, PropertiesBuilder, check, with_header, with_reply_to};
 use warren_amqp::{Action, Reply, Request};
 use warren_types::table::{AMQPValue, DecimalValue, FieldTable};
 use warren_types::{ChannelNumber, DeliveryTag, Message, ReplyCode, ShortStr, SubscriptionId};
@@ -343,11 +343,19 @@ proptest! {
     }
 
     #[test]
+    fn changing_the_reply_to_leaves_everything_else(builder in any_builder()) {
+        let reply_to = ShortStr::try_from("amq.rabbitmq.reply-to.x").unwrap();
+        let changed = with_reply_to(&builder.build(), &reply_to);
+        prop_assert_eq!(changed, PropertiesBuilder { reply_to: Some(reply_to), ..builder }.build());
+    }
+
+    #[test]
     fn arbitrary_properties_never_panic_and_what_is_accepted_can_be_decoded(bytes in vec(any::<u8>(), 0..80)) {
         let read = Properties::new(&bytes);
         black_box((read.headers(), read.header("a")));
         black_box((read.expiration_ms().ok(), read.extra_routing_keys().ok()));
         black_box(with_header(&bytes, "a", Some(&AMQPValue::Void)));
+        black_box(with_reply_to(&bytes, &ShortStr::default()));
         if check(&bytes).is_ok() && let Some(raw) = read.headers_bytes() {
             prop_assert!(warren_types::table::decode(raw).is_ok());
         }

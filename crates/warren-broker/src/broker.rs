@@ -324,6 +324,11 @@ impl Broker {
         format!("amq.gen-{}", self.generated())
     }
 
+    /// A name for the queue behind a reply consumer; whoever knows it may answer.
+    pub(crate) fn reply_queue_name(&self) -> String {
+        format!("{}.{}", crate::request::direct_reply::PSEUDO_QUEUE, self.generated())
+    }
+
     /// A tag for a consumer that the client leaves to the broker.
     pub(crate) fn consumer_tag(&self) -> String {
         format!("amq.ctag-{}", self.generated())

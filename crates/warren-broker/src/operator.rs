@@ -21,6 +21,7 @@ use crate::admin::{
 use crate::broker::{Broker, random};
 use crate::registry::ConnectionEvent;
 use crate::request::delete::delete_queue;
+use crate::request::direct_reply::is_reply_queue;
 
 /// How long a listing waits for a leader before it shows the queue without counts.
 const COUNTS_DEADLINE: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ impl Operator {
             Some(vhost) => catalogue.queues(vhost).cloned().collect(),
             None => catalogue.vhosts().flat_map(|vhost| catalogue.queues(vhost)).cloned().collect(),
         };
+        // Nobody has declared those that answers go to.
+        specs.retain(|spec| !is_reply_queue(&spec.name));
         specs.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         specs
     }

@@ -4,9 +4,9 @@
 mod build;
 mod headers;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use warren_types::table::{self, MAX_DEPTH, TableError};
-use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
+use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode, ShortStr};
 
 pub use build::PropertiesBuilder;
 pub(crate) use headers::with_delivery_count;
@@ -344,4 +344,30 @@ fn parse_expiration(text: &str) -> Result<u64, String> {
 #[must_use]
 pub fn with_header(properties: &[u8], key: &str, value: Option<&AMQPValue>) -> Bytes {
     headers::rewrite(properties, key, value)
+}
+
+/// The properties with another `reply-to`; the rest stays as it is. Bytes that are not properties come back as they are.
+#[must_use]
+pub fn with_reply_to(properties: &[u8], reply_to: &ShortStr) -> Bytes {
+    replace_reply_to(properties, reply_to).unwrap_or_else(|| Bytes::copy_from_slice(properties))
+}
+
+fn replace_reply_to(properties: &[u8], reply_to: &ShortStr) -> Option<Bytes> {
+    let (flags, list) = split_flags(properties)?;
+    let mut before = 0;
+    for (index, kind) in KINDS.iter().enumerate().take(REPLY_TO) {
+        if flags & bit(index) != 0 {
+            before += length_of(*kind, list.get(before..)?)?;
+        }
+    }
+    let (head, rest) = list.split_at_checked(before)?;
+    let old = if flags & bit(REPLY_TO) == 0 { 0 } else { length_of(Kind::ShortString, rest)? };
+    let tail = rest.get(old..)?;
+    let mut out = BytesMut::with_capacity(2 + head.len() + 1 + reply_to.len() + tail.len());
+    out.put_u16(flags | bit(REPLY_TO));
+    out.put_slice(head);
+    out.put_u8(u8::try_from(reply_to.len()).ok()?);
+    out.put_slice(reply_to.bytes());
+    out.put_slice(tail);
+    Some(out.freeze())
 }

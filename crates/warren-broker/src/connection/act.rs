@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tracing::{debug, info};
 use warren_amqp::{Action, Mechanism, Reply, Request};
-use warren_types::{AmqpError, ChannelNumber, ReplyCode};
+use warren_types::{AckMode, AmqpError, ChannelNumber, ReplyCode, ShortStr, SubscriptionId};
 
 use super::{Consumer, Done, Pending, Task, What};
 use crate::broker::LoginError;
+use crate::request::direct_reply::PSEUDO_QUEUE;
 use crate::request::publish::{Publisher, Routed, Verdict};
 use crate::request::{Performed, Remember, perform};
 use crate::session::SessionInput;
@@ -75,7 +76,7 @@ impl Task {
             Request::TxCommit(commit) => self.commit(channel, opening, commit),
             Request::Cancel(cancel) => {
                 self.give_back(&cancel.waiting, false, false);
-                let Some(consumer) = self.consumers.remove(&cancel.subscription) else {
+                let Some(consumer) = self.forget_consumer(cancel.subscription) else {
                     self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
                     return;
                 };
@@ -89,14 +90,43 @@ impl Task {
                     Done::Performed(Performed { reply: Ok(Reply::Done), remember: Remember::Nothing })
                 });
             }
-            other => {
-                let subscription = self.caller.broker.next_subscription();
-                let caller = self.caller.clone();
-                self.wait_for(What::Request { channel }, async move {
-                    Done::Performed(perform(caller, other, subscription).await)
-                });
+            Request::Consume(consume) if consume.queue == PSEUDO_QUEUE => {
+                let taken = self.publisher.as_ref().is_some_and(|publisher| publisher.takes_replies(channel));
+                let refusal = match (consume.ack_mode, taken) {
+                    (AckMode::Manual, _) => Some("reply consumer cannot acknowledge"),
+                    (AckMode::Automatic, true) => Some("reply consumer already set"),
+                    (AckMode::Automatic, false) => None,
+                };
+                match refusal {
+                    Some(text) => {
+                        let error = AmqpError::new(ReplyCode::PreconditionFailed, text);
+                        self.machine.reply(channel, Err(error), &mut self.out);
+                    }
+                    None => {
+                        // Even when the answer is an error: the queue behind it may have been made.
+                        self.owns_queues = true;
+                        self.begin(channel, Request::Consume(consume));
+                    }
+                }
             }
+            other => self.begin(channel, other),
         }
+    }
+
+    fn begin(&mut self, channel: ChannelNumber, request: Request) {
+        let subscription = self.caller.broker.next_subscription();
+        let caller = self.caller.clone();
+        self.wait_for(What::Request { channel }, async move {
+            Done::Performed(perform(caller, request, subscription).await)
+        });
+    }
+
+    /// Forgets a consumer that is gone, or is to go.
+    pub(super) fn forget_consumer(&mut self, subscription: SubscriptionId) -> Option<Consumer> {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.end_replies(subscription);
+        }
+        self.consumers.remove(&subscription)
     }
 
     pub(super) fn on_done(&mut self, done: Done) {
@@ -149,8 +179,15 @@ impl Task {
             Remember::Consumer { subscription, host, auto_delete } => {
                 self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
             }
+            Remember::ReplyConsumer { subscription, queue } => {
+                let consumer = Consumer { host: queue.host, channel, queue: Some(queue.id) };
+                self.consumers.insert(subscription, consumer);
+                if let (Some(publisher), Ok(name)) = (&mut self.publisher, ShortStr::try_from(&*queue.name)) {
+                    publisher.begin_replies(channel, subscription, name);
+                }
+            }
             Remember::NoConsumer { subscription } => {
-                self.consumers.remove(&subscription);
+                self.forget_consumer(subscription);
             }
         }
         self.machine.reply(channel, performed.reply, &mut self.out);

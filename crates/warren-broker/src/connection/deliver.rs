@@ -44,7 +44,7 @@ impl Task {
     }
 
     pub(super) fn on_cancelled(&mut self, subscription: SubscriptionId) {
-        if let Some(consumer) = self.consumers.remove(&subscription) {
+        if let Some(consumer) = self.forget_consumer(subscription) {
             self.machine.cancel_consumer(consumer.channel, subscription, &mut self.out);
         }
     }

@@ -36,7 +36,7 @@ impl Task {
     ) {
         // Consumers first: what goes back must not come straight to them again.
         for subscription in subscriptions {
-            if let Some(consumer) = self.consumers.remove(subscription) {
+            if let Some(consumer) = self.forget_consumer(*subscription) {
                 self.send(consumer.host, SessionInput::Unsubscribe(*subscription));
             }
         }

@@ -7,6 +7,7 @@ use warren_proto::catalogue::{BindingRecord, Command, Destination};
 use warren_types::{AmqpError, ReplyCode};
 
 use super::Caller;
+use super::direct_reply::{PSEUDO_QUEUE, is_reply_queue};
 
 /// Make or remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,12 @@ pub(super) enum Change {
 /// 403, 404 (bind only), 405, 541.
 pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> Result<Reply, AmqpError> {
     let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
+    if binding.queue == PSEUDO_QUEUE || is_reply_queue(&binding.queue) {
+        return Err(AmqpError::new(
+            ReplyCode::AccessRefused,
+            "cannot bind or unbind to a volatile (direct reply-to) queue",
+        ));
+    }
     check_not_default_exchange(&binding.exchange)?;
     broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use warren_amqp::{Consume, Reply};
 use warren_catalogue::{Access, Resource, no_queue};
+use warren_proto::catalogue::Command;
 use warren_proto::session::{Subscribe, SubscribeOutcome};
 use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
+use super::direct_reply::{self, PSEUDO_QUEUE};
 use super::{Caller, LEADER_DEADLINE, Performed, Remember, leader_silent};
 use crate::session::SessionInput;
 
 /// Starts a consumer.
 pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: SubscriptionId) -> Performed {
+    if consume.queue == PSEUDO_QUEUE {
+        return consume_answers(caller, consume, subscription).await;
+    }
     match subscribe(caller, consume, subscription).await {
         Ok((reply, spec)) => {
             let auto_delete = spec.auto_delete.then_some(spec.id);
@@ -20,6 +25,25 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
             Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },
+    }
+}
+
+/// Starts a consumer of answers. Its connection has checked that the channel may have one.
+async fn consume_answers(caller: &Caller, consume: Consume, subscription: SubscriptionId) -> Performed {
+    let refused = |error| Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } };
+    let spec = match direct_reply::open(caller).await {
+        Ok(spec) => spec,
+        Err(error) => return refused(error),
+    };
+    match subscribe_to(caller, consume, Arc::clone(&spec), subscription).await {
+        Ok((reply, queue)) => {
+            Performed { reply: Ok(reply), remember: Remember::ReplyConsumer { subscription, queue } }
+        }
+        Err(error) => {
+            // Else it would stay until the connection ends.
+            let _goes_with_its_owner = caller.broker.change(Command::DeleteQueue { queue: spec.id }).await;
+            refused(error)
+        }
     }
 }
 
@@ -31,6 +55,15 @@ async fn subscribe(
     let name = &consume.queue;
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
+    subscribe_to(caller, consume, spec, subscription).await
+}
+
+async fn subscribe_to(
+    caller: &Caller,
+    consume: Consume,
+    spec: Arc<QueueSpec>,
+    subscription: SubscriptionId,
+) -> Result<(Reply, Arc<QueueSpec>), AmqpError> {
     let priority = priority(&consume, &spec)?;
     let (outcome, told) = oneshot::channel();
     let input = SessionInput::Subscribe {

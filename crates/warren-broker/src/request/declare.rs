@@ -10,10 +10,16 @@ use warren_catalogue::{
 use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode};
 
+use super::direct_reply::{self, PSEUDO_QUEUE, is_reply_queue};
 use super::{Caller, Performed, Remember, counts};
 
 /// Declares a queue, or finds it declared alike.
 pub(super) async fn declare(caller: &Caller, declare: QueueDeclare) -> Performed {
+    if declare.name == PSEUDO_QUEUE || is_reply_queue(&declare.name) {
+        // Whatever is asked for: it only tells whether somebody waits there.
+        let alive = direct_reply::check_alive(caller, &declare.name).await;
+        return alive.map(|()| Reply::QueueDeclared { name: declare.name, messages: 0, consumers: 1 }).into();
+    }
     let exclusive = declare.exclusive && !declare.passive;
     let reply = match declare.passive {
         true => passive(caller, &declare).await,

@@ -3,18 +3,16 @@
 
 use warren_amqp::Publish;
 use warren_amqp::properties::{self, Properties};
-use warren_types::{AmqpError, Message, ReplyCode};
+use warren_types::{AmqpError, Message, ReplyCode, ShortStr};
 
 use super::Caller;
+use super::direct_reply::PSEUDO_QUEUE;
 
 /// Bits of the property flags (0-9-1 §4.2.6.1), from the highest.
 const HEADERS: u16 = 1 << 13;
 const REPLY_TO: u16 = 1 << 9;
 const EXPIRATION: u16 = 1 << 8;
 const USER_ID: u16 = 1 << 4;
-
-/// The name by which a requester asks for answers without a queue.
-const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 
 /// Whether there is anything to inspect.
 pub(crate) fn is_plain(message: &Message) -> bool {
@@ -24,16 +22,24 @@ pub(crate) fn is_plain(message: &Message) -> bool {
     }
 }
 
-/// Checks the properties and returns the routing keys that `CC` and `BCC` add; `BCC` is taken out of the message.
+/// Checks the properties and returns the routing keys that `CC` and `BCC` add; `BCC` is taken out of the message, and a
+/// request for answers to the pseudo queue gets the name of the channel's `reply_queue`.
 ///
 /// # Errors
 /// 406 with RabbitMQ's texts: bad expiration, a `CC` or `BCC` that is no array, another user's id, an answer asked for
 /// without a reply consumer.
-pub(crate) fn inspect(caller: &Caller, publish: &mut Publish) -> Result<Vec<String>, AmqpError> {
-    let properties = Properties::new(&publish.message.properties);
-    if properties.reply_to() == Some(DIRECT_REPLY) {
-        return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
+pub(crate) fn inspect(
+    caller: &Caller,
+    reply_queue: Option<&ShortStr>,
+    publish: &mut Publish,
+) -> Result<Vec<String>, AmqpError> {
+    if Properties::new(&publish.message.properties).reply_to() == Some(PSEUDO_QUEUE) {
+        let Some(reply_queue) = reply_queue else {
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
+        };
+        publish.message.properties = properties::with_reply_to(&publish.message.properties, reply_queue);
     }
+    let properties = Properties::new(&publish.message.properties);
     properties.expiration_ms()?;
     let keys = properties.extra_routing_keys()?;
     if let Some(user) = properties.user_id()

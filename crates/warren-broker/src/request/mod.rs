@@ -5,6 +5,7 @@ mod bind;
 mod consume;
 mod declare;
 pub(crate) mod delete;
+pub(crate) mod direct_reply;
 mod exchange;
 mod get;
 mod inspect;
@@ -41,7 +42,7 @@ pub(crate) struct Caller {
 }
 
 /// What the connection must remember of a request that was carried out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Remember {
     Nothing,
     /// It owns an exclusive queue: to be released at its end.
@@ -51,6 +52,11 @@ pub(crate) enum Remember {
         subscription: SubscriptionId,
         host: QueueHost,
         auto_delete: Option<QueueId>,
+    },
+    /// A consumer of answers, at this node: the channel's requests ask for answers to that queue.
+    ReplyConsumer {
+        subscription: SubscriptionId,
+        queue: Arc<QueueSpec>,
     },
     /// It is gone.
     NoConsumer {
@@ -114,8 +120,11 @@ impl Caller {
     /// The queue of that name. A miss is confirmed by the cluster before it becomes the client's 404.
     ///
     /// # Errors
-    /// 404 without such a queue, 405 when it is exclusive to another connection.
+    /// 404 without such a queue or for one that stands behind direct reply-to, 405 when it is exclusive to another connection.
     pub(crate) async fn queue(&self, name: &str) -> Result<Arc<QueueSpec>, AmqpError> {
+        if direct_reply::is_reply_queue(name) {
+            return Err(no_queue(&self.vhost, name));
+        }
         let spec = match self.local_queue(name) {
             Some(spec) => spec,
             None => {

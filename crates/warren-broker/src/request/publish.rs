@@ -2,12 +2,16 @@
 //!
 //! Before: `connection`. After: `router`, then the hosts' sessions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use warren_amqp::Publish;
-use warren_types::{AmqpError, ChannelNumber, PublishToken, QueueHost, ReplyCode, SessionPublish};
+use warren_types::{
+    AmqpError, ChannelNumber, PublishToken, QueueHost, ReplyCode, SessionPublish, ShortStr, SubscriptionId,
+};
 
 use super::Caller;
+use super::direct_reply::is_reply_queue;
 use super::inspect::{inspect, is_plain};
 use crate::confirm::Confirms;
 use crate::router::{Route, Router};
@@ -33,6 +37,8 @@ pub(crate) struct Publisher {
     router: Router,
     batch: Vec<Publish>,
     bytes: usize,
+    /// Channels with a consumer of answers, and the queue that these go to.
+    reply_queues: HashMap<ChannelNumber, (SubscriptionId, ShortStr)>,
 }
 
 /// Why routing stopped before the end of the batch.
@@ -46,7 +52,27 @@ pub(crate) enum Routed {
 
 impl Publisher {
     pub(crate) fn new(vhost: Arc<str>, user: Arc<str>) -> Self {
-        Self { router: Router::new(vhost, user), batch: Vec::new(), bytes: 0 }
+        Self { router: Router::new(vhost, user), batch: Vec::new(), bytes: 0, reply_queues: HashMap::new() }
+    }
+
+    /// The channel's requests may ask for direct answers from now on.
+    pub(crate) fn begin_replies(
+        &mut self,
+        channel: ChannelNumber,
+        consumer: SubscriptionId,
+        queue: ShortStr,
+    ) {
+        self.reply_queues.insert(channel, (consumer, queue));
+    }
+
+    /// A consumer is gone: if it took answers, its channel's requests may not ask for them any more.
+    pub(crate) fn end_replies(&mut self, consumer: SubscriptionId) {
+        self.reply_queues.retain(|_, (known, _)| *known != consumer);
+    }
+
+    /// Whether the channel has a consumer of answers.
+    pub(crate) fn takes_replies(&self, channel: ChannelNumber) -> bool {
+        self.reply_queues.contains_key(&channel)
     }
 
     /// Takes a publish; true when it is time to route.
@@ -72,7 +98,8 @@ impl Publisher {
         let mut extra = Vec::new();
         if !is_plain(&publish.message) {
             self.router.allow(&caller.broker.catalogue().read(), &publish.message)?;
-            extra = inspect(caller, publish)?;
+            let reply_queue = self.reply_queues.get(&publish.channel).map(|(_, queue)| queue);
+            extra = inspect(caller, reply_queue, publish)?;
         }
         match self.router.cached(&publish.message) {
             Some(route) if extra.is_empty() => Ok(route),
@@ -111,7 +138,10 @@ impl Publisher {
                 Ok(route) => route.targets.is_empty(),
                 Err(error) => error.code == ReplyCode::NotFound,
             };
-            if unknown && !certain && caller.broker.worth_asking() {
+            // A requester that is not known here has most likely just come, and a lost answer is lost for good.
+            let asks =
+                || is_reply_queue(publish.message.routing_key.as_str()) || caller.broker.worth_asking();
+            if unknown && !certain && asks() {
                 self.batch.push(publish);
                 self.batch.extend(publishes);
                 return Routed::AskCluster;
