@@ -9,14 +9,14 @@ pub struct LeaderConfig {
     pub host: QueueHost,
     /// Most deliveries on their way to one consumer's socket. Default 1000.
     pub transit_messages: u32,
-    /// Most bytes on their way to one consumer's socket; one message always may. Default 2 MiB.
+    /// Most bytes on their way to one consumer's socket; one message always may. Default 4 MiB.
     pub transit_bytes: u64,
     /// Loaded messages of all queues of the host, in bytes; a queue with a waiting consumer may pass it by one
     /// small load. Default 8 MiB.
     pub cache_bytes: u64,
     /// Most records proposed and not yet applied. Default 8.
     pub proposals_in_flight: usize,
-    /// Where a record is cut, in bytes of messages; one message always fits. Default 256 KiB.
+    /// Where a record is cut, in bytes of messages; one message always fits. Default 1 MiB.
     pub record_bytes: usize,
     /// Where a record is cut, in messages. Default 512.
     pub record_messages: usize,
@@ -46,10 +46,10 @@ impl LeaderConfig {
         Self {
             host,
             transit_messages: 1000,
-            transit_bytes: 2 << 20,
+            transit_bytes: 4 << 20,
             cache_bytes: 8 << 20,
             proposals_in_flight: 8,
-            record_bytes: 256 << 10,
+            record_bytes: 1 << 20,
             record_messages: 512,
             gather_bytes: 4 << 20,
             gather_items: 16_384,

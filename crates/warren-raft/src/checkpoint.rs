@@ -13,7 +13,7 @@ use crate::node::Shared;
 use crate::status;
 
 /// How often it is looked whether one is due.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(200);
 /// Log that is kept at most for a follower that is alive and behind; further behind, it gets a snapshot.
 const BEHIND_BYTES: u64 = 64 << 20;
 

@@ -46,7 +46,7 @@ pub struct RaftOptions {
     pub default_user: DefaultUser,
     /// The name of a new cluster.
     pub cluster_name: String,
-    /// A checkpoint is made when so many bytes of log came since the last. Default 32 MiB.
+    /// A checkpoint is made when so many bytes of log came since the last. Default 16 MiB.
     pub checkpoint_bytes: u64,
     /// A checkpoint is made when the last is so old and something has changed. Default 60 s.
     pub checkpoint_interval: Duration,
@@ -69,7 +69,7 @@ impl Default for RaftOptions {
             replication: 3,
             default_user: DefaultUser { name: "guest".to_owned(), password: "guest".to_owned() },
             cluster_name: "warren".to_owned(),
-            checkpoint_bytes: 32 << 20,
+            checkpoint_bytes: 16 << 20,
             checkpoint_interval: Duration::from_secs(60),
             keep_log_bytes: 4 << 20,
         }

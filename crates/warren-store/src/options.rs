@@ -9,7 +9,7 @@ pub struct StoreOptions {
     /// Bytes that may wait for the log writer before `append` blocks. Default 64 MiB.
     pub queue_bytes: usize,
     /// The log's memtable. Larger than what gathers between two purges, so that purged entries die in memory and
-    /// are never written twice. Default 40 MiB.
+    /// are never written twice. Default 64 MiB.
     pub log_memtable_bytes: usize,
     /// The state's memtable. Default 16 MiB.
     pub state_memtable_bytes: usize,
@@ -29,7 +29,7 @@ impl Default for StoreOptions {
         Self {
             tail_bytes: 8 << 20,
             queue_bytes: 64 << 20,
-            log_memtable_bytes: 40 << 20,
+            log_memtable_bytes: 64 << 20,
             state_memtable_bytes: 16 << 20,
             wal_bytes: 256 << 20,
             cache_bytes: 16 << 20,
