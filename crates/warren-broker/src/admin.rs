@@ -194,6 +194,8 @@ pub trait Admin: Send + Sync + 'static {
     async fn queues(&self, vhost: Option<&str>) -> Vec<QueueInfo>;
     /// One queue with counts.
     async fn queue(&self, vhost: &str, name: &str) -> Option<QueueInfo>;
+    /// Queues as they were declared, of one vhost or all, sorted by vhost and name.
+    fn queue_specs(&self, vhost: Option<&str>) -> Vec<Arc<QueueSpec>>;
     /// Vhost names.
     fn vhosts(&self) -> Vec<String>;
     /// Exchanges, of one vhost or all.
@@ -204,8 +206,8 @@ pub trait Admin: Send + Sync + 'static {
     fn users(&self) -> Vec<UserInfo>;
     /// Permissions.
     fn permissions(&self) -> Vec<PermissionInfo>;
-    /// Makes a vhost and gives `user` all permissions in it. True when it is new.
-    async fn create_vhost(&self, name: &str, user: &str) -> Result<bool, AdminError>;
+    /// Makes a vhost and gives `user`, if any, all permissions in it. True when it is new.
+    async fn create_vhost(&self, name: &str, user: Option<&str>) -> Result<bool, AdminError>;
     /// Deletes a vhost with all in it.
     async fn delete_vhost(&self, name: &str) -> Result<(), AdminError>;
     /// Makes or changes a user; `Err(hash)` gives the password's hash instead. True when it is new.
@@ -240,6 +242,14 @@ pub trait Admin: Send + Sync + 'static {
     ) -> Result<(), AdminError>;
     /// Empties a queue of its ready messages.
     async fn purge_queue(&self, vhost: &str, name: &str) -> Result<u64, AdminError>;
+    /// Declares an exchange. True when it is new.
+    async fn declare_exchange(&self, exchange: ExchangeInfo) -> Result<bool, AdminError>;
+    /// Deletes an exchange.
+    async fn delete_exchange(&self, vhost: &str, name: &str, if_unused: bool) -> Result<(), AdminError>;
+    /// Makes a binding. True when it is new.
+    async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError>;
+    /// Removes a binding.
+    async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError>;
     /// Closes a connection of this node with 320 and this reason; false when there is none of that name.
     fn close_connection(&self, name: &str, reason: &str) -> bool;
 }

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use warren_catalogue::hash_password;
-use warren_proto::catalogue::{Command, DeclareQueue, Destination, PermissionRecord, UserRecord};
+use warren_catalogue::{check_not_default_exchange, hash_password};
+use warren_proto::catalogue::{
+    BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord, PermissionRecord,
+    UserRecord,
+};
 use warren_proto::session::{Answer, Ask, Counts};
 use warren_raft::GroupStatus;
 use warren_types::{
@@ -92,6 +95,18 @@ impl Operator {
     async fn change(&self, command: Command) -> Result<bool, AdminError> {
         Ok(self.broker.change(command).await?.created)
     }
+}
+
+fn record_of(binding: BindingInfo) -> Result<BindingRecord, AdminError> {
+    let BindingInfo { vhost, source, destination, to_queue, routing_key, arguments } = binding;
+    check_not_default_exchange(&source)?;
+    let destination = if to_queue {
+        Destination::Queue(destination)
+    } else {
+        check_not_default_exchange(&destination)?;
+        Destination::Exchange(destination)
+    };
+    Ok(BindingRecord { vhost, source, destination, routing_key, arguments })
 }
 
 fn lag_of(status: Option<&GroupStatus>) -> Vec<(NodeId, u64)> {
@@ -234,6 +249,10 @@ impl Admin for Operator {
         Some(self.info(spec, counts))
     }
 
+    fn queue_specs(&self, vhost: Option<&str>) -> Vec<Arc<QueueSpec>> {
+        self.specs(vhost)
+    }
+
     fn vhosts(&self) -> Vec<String> {
         self.broker.catalogue().read().vhosts().map(str::to_owned).collect()
     }
@@ -314,9 +333,9 @@ impl Admin for Operator {
             .collect()
     }
 
-    async fn create_vhost(&self, name: &str, user: &str) -> Result<bool, AdminError> {
+    async fn create_vhost(&self, name: &str, user: Option<&str>) -> Result<bool, AdminError> {
         let created = self.change(Command::CreateVhost { name: name.to_owned() }).await?;
-        if created {
+        if let (true, Some(user)) = (created, user) {
             let all = || String::from(".*");
             self.change(Command::SetPermissions(PermissionRecord {
                 user: user.to_owned(),
@@ -415,6 +434,26 @@ impl Admin for Operator {
                 Err(AdminError::Unavailable(String::from("the queue's leader did not answer in time")))
             }
         }
+    }
+
+    async fn declare_exchange(&self, exchange: ExchangeInfo) -> Result<bool, AdminError> {
+        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments } = exchange;
+        let kind = ExchangeKind::parse(&kind)?;
+        let exchange = ExchangeRecord { name, kind, durable, auto_delete, internal, arguments };
+        self.change(Command::DeclareExchange { vhost, exchange }).await
+    }
+
+    async fn delete_exchange(&self, vhost: &str, name: &str, if_unused: bool) -> Result<(), AdminError> {
+        let command = Command::DeleteExchange { vhost: vhost.to_owned(), name: name.to_owned(), if_unused };
+        self.change(command).await.map(drop)
+    }
+
+    async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError> {
+        self.change(Command::Bind(record_of(binding)?)).await
+    }
+
+    async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {
+        self.change(Command::Unbind(record_of(binding)?)).await.map(drop)
     }
 
     fn close_connection(&self, name: &str, reason: &str) -> bool {

@@ -1,8 +1,9 @@
-//! Passwords in RabbitMQ's salted SHA-256 scheme: Base64 of 4 bytes of salt and the digest of salt and password.
+//! Passwords in RabbitMQ's salted scheme: Base64 of 4 bytes of salt and the digest of salt and password. We write
+//! SHA-256; imported SHA-512 is understood too, and told by its length.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::state::Catalogue;
 
@@ -19,7 +20,7 @@ pub enum AuthError {
     #[error("user '{0}' has no password")]
     NoPassword(String),
     /// The stored hash is not of the known scheme.
-    #[error("the password hash of user '{0}' is not a salted SHA-256")]
+    #[error("the password hash of user '{0}' is neither a salted SHA-256 nor a salted SHA-512")]
     BadHash(String),
     /// Another password.
     #[error("wrong password for user '{0}'")]
@@ -40,8 +41,8 @@ fn digest(salt: [u8; 4], password: &[u8]) -> [u8; 32] {
 }
 
 // Takes as long for any two digests: how much of a guess is right must not show in the time.
-fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 impl Catalogue {
@@ -65,20 +66,31 @@ impl Catalogue {
         let Some((salt, rest)) = stored.split_first_chunk::<4>() else {
             return Err(AuthError::BadHash(user.to_owned()));
         };
-        let Ok(expected) = <&[u8; 32]>::try_from(rest) else {
-            return Err(AuthError::BadHash(user.to_owned()));
+        let right = match rest.len() {
+            32 => same(&digest(*salt, password), rest),
+            64 => same(&Sha512::new().chain_update(salt).chain_update(password).finalize(), rest),
+            _ => return Err(AuthError::BadHash(user.to_owned())),
         };
-        if same(&digest(*salt, password), expected) {
-            Ok(())
-        } else {
-            Err(AuthError::WrongPassword(user.to_owned()))
-        }
+        if right { Ok(()) } else { Err(AuthError::WrongPassword(user.to_owned())) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warren_proto::catalogue::{Command, UserRecord};
+
+    #[test]
+    fn a_sha_512_hash_is_told_by_its_length() {
+        let mut hash = vec![1, 2, 3, 4];
+        hash.extend(Sha512::digest([&[1, 2, 3, 4][..], b"secret"].concat()));
+        let mut catalogue = Catalogue::new();
+        let password_hash = STANDARD.encode(hash);
+        let user = UserRecord { name: "u".to_owned(), password_hash, tags: Vec::new() };
+        catalogue.apply(&Command::PutUser(user)).unwrap();
+        assert_eq!(catalogue.authenticate("u", b"secret"), Ok(()));
+        assert_eq!(catalogue.authenticate("u", b"other"), Err(AuthError::WrongPassword("u".to_owned())));
+    }
 
     #[test]
     fn a_hash_is_the_salt_and_the_digest_of_salt_and_password() {

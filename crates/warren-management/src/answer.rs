@@ -18,6 +18,8 @@ pub(crate) enum Answer {
     List(Vec<Value>),
     /// 201: it is new.
     Created,
+    /// 201 with where it is to be found.
+    CreatedAt(String),
     /// 204: done, nothing to say.
     Done,
     /// 503 with a document: a health check that says no.

@@ -23,8 +23,10 @@ pub(crate) struct Caller {
 pub(crate) enum Access {
     /// Declare or delete.
     Configure,
-    /// Purge.
+    /// Purge, and bind from.
     Read,
+    /// Bind to.
+    Write,
 }
 
 impl Caller {
@@ -102,6 +104,7 @@ impl Caller {
             let pattern = match access {
                 Access::Configure => &permission.configure,
                 Access::Read => &permission.read,
+                Access::Write => &permission.write,
             };
             // As in AMQP: empty covers nothing, anything else is matched without anchors. Patterns were checked when
             // they were set; one that does not compile covers nothing.

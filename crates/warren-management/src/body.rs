@@ -9,6 +9,8 @@ use crate::error::ApiError;
 
 /// The largest body: the arguments of one object, with room to spare.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// The largest set of definitions.
+const DEFINITIONS_MAX_BYTES: usize = 20 * 1024 * 1024;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,11 +23,23 @@ pub(crate) struct Object(Map<String, Value>);
 /// # Errors
 /// 400 when it is too large or no object, 408 when it does not come.
 pub(crate) async fn read(body: Body) -> Result<Object, ApiError> {
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_MAX_BYTES))
+    read_up_to(body, BODY_MAX_BYTES).await
+}
+
+/// As [`read`], for a whole set of definitions.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_definitions(body: Body) -> Result<Object, ApiError> {
+    read_up_to(body, DEFINITIONS_MAX_BYTES).await
+}
+
+async fn read_up_to(body: Body, max_bytes: usize) -> Result<Object, ApiError> {
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, max_bytes))
         .await
         .map_err(|_| ApiError::BodyTimeout)?
         .map_err(|_| {
-            ApiError::BadRequest(format!("the body is broken off or longer than {BODY_MAX_BYTES} bytes"))
+            ApiError::BadRequest(format!("the body is broken off or longer than {max_bytes} bytes"))
         })?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Object::default());
@@ -39,6 +53,11 @@ pub(crate) async fn read(body: Body) -> Result<Object, ApiError> {
 }
 
 impl Object {
+    /// An object that stands inside another.
+    pub(crate) fn of(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
     /// # Errors
     /// 400 that names every one of `keys` that is absent.
     pub(crate) fn must_have(&self, keys: &[&str]) -> Result<(), ApiError> {

@@ -35,6 +35,8 @@ pub(crate) enum Resource {
     ExchangeBindings { vhost: String, name: String, end: End },
     Bindings { vhost: Option<String> },
     BindingsBetween { vhost: String, source: String, destination: String, to_queue: bool },
+    Binding { vhost: String, source: String, destination: String, to_queue: bool, properties: String },
+    Definitions { vhost: Option<String> },
     Connections,
     VhostConnections(String),
     Connection(String),
@@ -135,6 +137,15 @@ impl Resource {
                 destination: if *kind == "q" { owned(destination) } else { exchange(destination) },
                 to_queue: *kind == "q",
             },
+            ["bindings", vhost, "e", source, kind @ ("q" | "e"), destination, properties] => Self::Binding {
+                vhost: owned(vhost),
+                source: exchange(source),
+                destination: if *kind == "q" { owned(destination) } else { exchange(destination) },
+                to_queue: *kind == "q",
+                properties: owned(properties),
+            },
+            ["definitions" | "all-configuration"] => Self::Definitions { vhost: None },
+            ["definitions" | "all-configuration", vhost] => Self::Definitions { vhost: Some(owned(vhost)) },
             ["connections"] => Self::Connections,
             ["connections", name] => Self::Connection(owned(name)),
             ["health", "checks", check] => Self::Check(match *check {
@@ -150,9 +161,13 @@ impl Resource {
     /// The methods it knows, as the `allow` header lists them.
     pub(crate) fn allowed(&self) -> &'static str {
         match self {
-            Self::Vhost(_) | Self::User(_) | Self::Permission { .. } | Self::Queue { .. } => {
-                "HEAD, GET, PUT, DELETE, OPTIONS"
-            }
+            Self::Vhost(_)
+            | Self::User(_)
+            | Self::Permission { .. }
+            | Self::Queue { .. }
+            | Self::Exchange { .. } => "HEAD, GET, PUT, DELETE, OPTIONS",
+            Self::BindingsBetween { .. } | Self::Definitions { .. } => "HEAD, GET, POST, OPTIONS",
+            Self::Binding { .. } => "HEAD, GET, DELETE, OPTIONS",
             Self::QueueContents { .. } => "DELETE, OPTIONS",
             Self::Connection(_) => "HEAD, GET, DELETE, OPTIONS",
             Self::Live
@@ -172,10 +187,8 @@ impl Resource {
             | Self::Queues { .. }
             | Self::QueueBindings { .. }
             | Self::Exchanges { .. }
-            | Self::Exchange { .. }
             | Self::ExchangeBindings { .. }
             | Self::Bindings { .. }
-            | Self::BindingsBetween { .. }
             | Self::Connections
             | Self::VhostConnections(_) => "HEAD, GET, OPTIONS",
         }

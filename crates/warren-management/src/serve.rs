@@ -131,7 +131,9 @@ where
 
 impl Shared {
     async fn answer(&self, peer: IpAddr, request: Request<Body>) -> Response {
-        if self.kind == ListenerKind::Api && matches!(*request.method(), Method::PUT | Method::DELETE) {
+        if self.kind == ListenerKind::Api
+            && matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE)
+        {
             return self.change(peer, request).await;
         }
         let answer = async {

@@ -147,6 +147,16 @@ impl Admin for Fake {
         self.queues(Some(vhost)).await.into_iter().find(|queue| *queue.spec.name == *name)
     }
 
+    fn queue_specs(&self, vhost: Option<&str>) -> Vec<Arc<QueueSpec>> {
+        let all = [
+            queue("/", "hello", None, None),
+            queue("/", "orphan", None, None),
+            queue("other", "theirs", None, None),
+        ];
+        let all = all.into_iter().map(|queue| queue.spec);
+        all.filter(|spec| vhost.is_none_or(|vhost| *spec.vhost == *vhost)).collect()
+    }
+
     fn vhosts(&self) -> Vec<String> {
         vec!["/".to_owned(), "other".to_owned()]
     }
@@ -203,8 +213,8 @@ impl Admin for Fake {
         vec![permission("ann", "^ann"), permission("bob", ".*"), permission("guest", ".*")]
     }
 
-    async fn create_vhost(&self, name: &str, user: &str) -> Result<bool, AdminError> {
-        self.note(format!("create vhost {name} for {user}"));
+    async fn create_vhost(&self, name: &str, user: Option<&str>) -> Result<bool, AdminError> {
+        self.note(format!("create vhost {name} for {}", user.unwrap_or("nobody")));
         Ok(!self.vhosts().iter().any(|vhost| vhost == name))
     }
 
@@ -273,6 +283,39 @@ impl Admin for Fake {
     async fn purge_queue(&self, vhost: &str, name: &str) -> Result<u64, AdminError> {
         self.note(format!("purge {vhost} {name}"));
         Ok(3)
+    }
+
+    async fn declare_exchange(&self, exchange: ExchangeInfo) -> Result<bool, AdminError> {
+        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments } = exchange;
+        let arguments = crate::table::to_json(&arguments);
+        self.note(format!(
+            "exchange {vhost} {name} {kind} durable={durable} auto_delete={auto_delete} internal={internal} {arguments}"
+        ));
+        if name.starts_with("amq.") {
+            return Err(AmqpError::new(ReplyCode::AccessRefused, "reserved").into());
+        }
+        Ok(name != "logs")
+    }
+
+    async fn delete_exchange(&self, vhost: &str, name: &str, if_unused: bool) -> Result<(), AdminError> {
+        self.note(format!("delete exchange {vhost} {name} if_unused={if_unused}"));
+        Ok(())
+    }
+
+    async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError> {
+        let BindingInfo { vhost, source, destination, to_queue, routing_key, arguments } = binding;
+        let arguments = crate::table::to_json(&arguments);
+        self.note(format!("bind {vhost} {source} {destination} queue={to_queue} {routing_key} {arguments}"));
+        if destination == "none" {
+            return Err(AmqpError::new(ReplyCode::NotFound, "no queue 'none' in vhost '/'").into());
+        }
+        Ok(true)
+    }
+
+    async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {
+        let BindingInfo { vhost, source, destination, routing_key, .. } = binding;
+        self.note(format!("unbind {vhost} {source} {destination} {routing_key}"));
+        Ok(())
     }
 
     fn close_connection(&self, name: &str, reason: &str) -> bool {

@@ -406,3 +406,112 @@ async fn a_connection_is_closed_with_the_given_reason() {
     assert_eq!(client.send("DELETE", "/api/connections/none", "").await.status, 404);
     assert_eq!(client.changes(), ["close 127.0.0.1:4000 -> 127.0.0.1:5672: Closed via management plugin"]);
 }
+
+#[tokio::test]
+async fn exchanges_are_declared_and_deleted_over_http() {
+    let client = Client::of("guest");
+    let put = |path: &'static str, body: &'static str| client.send("PUT", path, body);
+    assert_eq!(put("/api/exchanges/%2F/new", r#"{"type":"topic","internal":"true"}"#).await.status, 201);
+    assert_eq!(put("/api/exchanges/%2F/logs", "").await.status, 204);
+    assert_eq!(put("/api/exchanges/%2F/amq.own", "{}").await.status, 401);
+    assert_eq!(put("/api/exchanges/nowhere/x", "{}").await.body["reason"], "vhost_not_found");
+    assert_eq!(client.send("DELETE", "/api/exchanges/%2F/logs?if-unused=true", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/exchanges/%2F/none", "").await.status, 404);
+    assert_eq!(
+        client.changes(),
+        [
+            "exchange / new topic durable=true auto_delete=false internal=true {}",
+            "exchange / logs direct durable=true auto_delete=false internal=false {}",
+            "exchange / amq.own direct durable=true auto_delete=false internal=false {}",
+            "delete exchange / logs if_unused=true",
+        ]
+    );
+    let ann = Client::of("ann");
+    assert_eq!(ann.send("PUT", "/api/exchanges/%2F/theirs", "{}").await.body["reason"], "Access refused.");
+    assert_eq!(ann.send("PUT", "/api/exchanges/%2F/ann1", "{}").await.status, 201);
+}
+
+#[tokio::test]
+async fn bindings_are_made_found_and_removed_by_their_name() {
+    let client = Client::of("guest");
+    let made = client.send("POST", "/api/bindings/%2F/e/logs/q/hello", r#"{"routing_key":"a/b"}"#).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(made.headers[header::LOCATION], "hello/a%252Fb");
+    let missing = client.send("POST", "/api/bindings/%2F/e/logs/q/none", "{}").await;
+    assert_eq!(
+        (missing.status.as_u16(), &missing.body["reason"]),
+        (404, &json!("no queue 'none' in vhost '/'"))
+    );
+    for name in ["a%2Fb", "a%252Fb"] {
+        let found = client.get(&format!("/api/bindings/%2F/e/logs/q/hello/{name}")).await;
+        assert_eq!(found.body["properties_key"], "a%2Fb", "{name}");
+    }
+    assert_eq!(client.send("DELETE", "/api/bindings/%2F/e/logs/q/hello/a%252Fb", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/bindings/%2F/e/logs/q/hello/other", "").await.status, 404);
+    assert_eq!(
+        client.changes(),
+        ["bind / logs hello queue=true a/b {}", "bind / logs none queue=true  {}", "unbind / logs hello a/b"]
+    );
+    // ann may not read: nothing is bound from an exchange.
+    assert_eq!(Client::of("ann").send("POST", "/api/bindings/%2F/e/logs/q/hello", "{}").await.status, 401);
+}
+
+#[tokio::test]
+async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() {
+    let client = Client::of("guest");
+    assert_eq!(Client::of("mon").get("/api/definitions").await.status, 401);
+    let all = client.get("/api/definitions").await.body;
+    assert_eq!(names(&all["queues"]), ["hello", "orphan", "theirs"]);
+    assert_eq!(all["queues"][2]["vhost"], "other");
+    assert_eq!(names(&all["exchanges"]), ["logs"]);
+    assert_eq!(all["bindings"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&all["users"][0]["name"], &all["users"][0]["password_hash"]),
+        (&json!("ann"), &json!("hash"))
+    );
+    let one = client.get("/api/definitions/%2F").await.body;
+    assert_eq!(names(&one["queues"]), ["hello", "orphan"]);
+    assert!(one.get("users").is_none() && one["queues"][0].get("vhost").is_none(), "{one}");
+
+    let document = json!({
+        "bindings": [{ "vhost": "/", "source": "x", "destination": "q", "destination_type": "queue",
+            "routing_key": "k", "arguments": {} }],
+        "queues": [{ "vhost": "/", "name": "q", "durable": true, "arguments": { "x-max-length": 3 } },
+            { "vhost": "/", "name": "hello", "durable": false }, { "vhost": "/", "name": "amq.gen-1" }],
+        "exchanges": [{ "vhost": "/", "name": "x", "type": "fanout" }, { "vhost": "/", "name": "logs" }],
+        "permissions": [{ "user": "u", "vhost": "v", "configure": "", "write": "w", "read": "r" }],
+        "vhosts": [{ "name": "v" }],
+        "users": [{ "name": "u", "password_hash": "salted", "tags": "a,b",
+            "hashing_algorithm": "rabbit_password_hashing_sha512" }],
+    });
+    assert_eq!(client.send("POST", "/api/definitions", document.to_string()).await.status, 204);
+    assert_eq!(
+        client.changes(),
+        [
+            "put user u Err(\"salted\") [\"a\", \"b\"]",
+            "create vhost v for nobody",
+            "permit u v  w r",
+            "exchange / x fanout durable=true auto_delete=false internal=false {}",
+            "declare / q durable=true auto_delete=false {\"x-max-length\":3}",
+            "bind / x q queue=true k {}",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_definitions_that_are_wrong_somewhere_nothing_is_done() {
+    let client = Client::of("guest");
+    for (document, reason) in [
+        (json!({ "vhosts": [{ "name": "v" }], "queues": [{ "name": "q" }] }), "queues: missing: vhost"),
+        (json!({ "vhosts": [{ "name": "v" }], "bindings": 3 }), "bindings must be a list of objects"),
+        (
+            json!({ "users": [{ "name": "u", "hashing_algorithm": "rabbit_password_hashing_md5" }] }),
+            "hashing_algorithm must be rabbit_password_hashing_sha256 or rabbit_password_hashing_sha512",
+        ),
+    ] {
+        let reply = client.send("POST", "/api/definitions", document.to_string()).await;
+        assert_eq!((reply.status.as_u16(), &reply.body["reason"]), (400, &json!(reason)), "{document}");
+    }
+    assert_eq!(client.send("POST", "/api/definitions", "[]").await.body["reason"], "not_json");
+    assert_eq!(client.changes(), Vec::<String>::new());
+}

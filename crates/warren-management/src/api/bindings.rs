@@ -7,8 +7,10 @@ use warren_broker::admin::BindingInfo;
 
 use super::Asked;
 use crate::answer::Answer;
+use crate::auth::Access;
 use crate::error::ApiError;
 use crate::path::End;
+use crate::query::decode_part;
 use crate::table;
 
 impl Asked<'_> {
@@ -49,6 +51,81 @@ impl Asked<'_> {
         }))
     }
 
+    pub(super) fn binding(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        to_queue: bool,
+        properties: &str,
+    ) -> Result<Answer, ApiError> {
+        let binding = self.named_binding(vhost, source, destination, to_queue, properties)?;
+        Ok(Answer::Document(shape_binding(&binding)))
+    }
+
+    pub(super) async fn post_binding(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        to_queue: bool,
+    ) -> Result<Answer, ApiError> {
+        self.vhost_of_put(vhost)?;
+        self.may_bind(vhost, source, destination)?;
+        let binding = BindingInfo {
+            vhost: vhost.to_owned(),
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            to_queue,
+            routing_key: self.object.text("routing_key")?.unwrap_or_default().to_owned(),
+            arguments: table::from_json(self.object.get("arguments"))?,
+        };
+        let properties = properties_key(&binding.routing_key, &table::to_json(&binding.arguments));
+        self.admin.bind(binding).await.map_err(|error| ApiError::on_put(error, "not_found"))?;
+        // The name within its path, encoded once more to stand in one.
+        Ok(Answer::CreatedAt(format!("{}/{}", percent_encoded(destination), percent_encoded(&properties))))
+    }
+
+    pub(super) async fn delete_binding(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        to_queue: bool,
+        properties: &str,
+    ) -> Result<Answer, ApiError> {
+        let binding = self.named_binding(vhost, source, destination, to_queue, properties)?;
+        self.may_bind(vhost, source, destination)?;
+        self.admin.unbind(binding).await?;
+        Ok(Answer::Done)
+    }
+
+    fn may_bind(&self, vhost: &str, source: &str, destination: &str) -> Result<(), ApiError> {
+        self.caller.must_have(Access::Write, vhost, destination)?;
+        self.caller.must_have(Access::Read, vhost, source)
+    }
+
+    /// Clients put the name that a listing gave into the path as it is, or encoded once more.
+    fn named_binding(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        to_queue: bool,
+        properties: &str,
+    ) -> Result<BindingInfo, ApiError> {
+        self.caller.must_see(self.admin, vhost)?;
+        let named = |binding: &BindingInfo| {
+            let key = properties_key(&binding.routing_key, &table::to_json(&binding.arguments));
+            key == properties || decode_part(&key).is_ok_and(|key| key == properties)
+        };
+        let ends = |binding: &BindingInfo| {
+            binding.source == source && binding.to_queue == to_queue && binding.destination == destination
+        };
+        let mut bindings = self.admin.bindings(Some(vhost)).into_iter();
+        bindings.find(|binding| ends(binding) && named(binding)).ok_or(ApiError::ObjectNotFound)
+    }
+
     fn bindings_where(&self, vhost: &str, wanted: impl Fn(&BindingInfo) -> bool) -> Answer {
         let bindings = self.admin.bindings(Some(vhost));
         Answer::List(bindings.iter().filter(|binding| wanted(binding)).map(shape_binding).collect())
@@ -70,22 +147,27 @@ fn shape_binding(binding: &BindingInfo) -> Value {
 
 /// What names a binding among those with the same ends: `~`, the encoded key, or `KEY~HASH` with arguments.
 fn properties_key(routing_key: &str, arguments: &Value) -> String {
-    let mut key = String::new();
-    for byte in routing_key.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => key.push(byte.into()),
-            byte => {
-                // Writing to a string cannot fail.
-                let _infallible = write!(key, "%{byte:02X}");
-            }
-        }
-    }
+    let key = percent_encoded(routing_key);
     let without_arguments = arguments.as_object().is_none_or(serde_json::Map::is_empty);
     match (key.is_empty(), without_arguments) {
         (true, true) => "~".to_owned(),
         (false, true) => key,
         (_, false) => format!("{key}~{:016x}", fnv1a(arguments.to_string().as_bytes())),
     }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            byte => {
+                // Writing to a string cannot fail.
+                let _infallible = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
 }
 
 /// FNV-1a: any hash does that stays the same from one version to the next.

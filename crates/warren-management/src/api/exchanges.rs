@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 use warren_broker::admin::ExchangeInfo;
 
-use super::Asked;
+use super::{Asked, checked_name, created};
 use crate::answer::Answer;
+use crate::auth::Access;
+use crate::body::Object;
 use crate::error::ApiError;
 use crate::table;
 
@@ -25,6 +27,39 @@ impl Asked<'_> {
             exchanges.iter().find(|exchange| exchange.name == name).ok_or(ApiError::ObjectNotFound)?;
         Ok(Answer::Document(shape_exchange(exchange)))
     }
+
+    pub(super) async fn put_exchange(&self, vhost: &str, name: &str) -> Result<Answer, ApiError> {
+        self.vhost_of_put(vhost)?;
+        checked_name("exchange's name", name)?;
+        self.caller.must_have(Access::Configure, vhost, name)?;
+        let exchange = read_exchange(self.object, vhost, name)?;
+        let new = self.admin.declare_exchange(exchange).await;
+        new.map(created).map_err(|error| ApiError::on_put(error, "vhost_not_found"))
+    }
+
+    pub(super) async fn delete_exchange(&self, vhost: &str, name: &str) -> Result<Answer, ApiError> {
+        // Says 404 for one that is not there: the broker deletes that without complaint.
+        self.exchange(vhost, name)?;
+        self.caller.must_have(Access::Configure, vhost, name)?;
+        self.admin.delete_exchange(vhost, name, self.flag("if-unused")).await?;
+        Ok(Answer::Done)
+    }
+}
+
+/// An exchange as a PUT or a set of definitions describes it; without a type it is direct.
+///
+/// # Errors
+/// 400 for a field of the wrong kind.
+pub(super) fn read_exchange(object: &Object, vhost: &str, name: &str) -> Result<ExchangeInfo, ApiError> {
+    Ok(ExchangeInfo {
+        vhost: vhost.to_owned(),
+        name: name.to_owned(),
+        kind: object.text("type")?.unwrap_or("direct").to_owned(),
+        durable: object.truth("durable", true)?,
+        auto_delete: object.truth("auto_delete", false)?,
+        internal: object.truth("internal", false)?,
+        arguments: table::from_json(object.get("arguments"))?,
+    })
 }
 
 fn shape_exchange(exchange: &ExchangeInfo) -> Value {

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod connections;
+mod definitions;
 mod exchanges;
 mod health;
 mod nodes;
@@ -75,12 +76,18 @@ async fn answer(
     let query = query::pairs(head.uri.query().unwrap_or_default())?;
     let list = ListQuery::read(&query)?;
     let object = match head.method {
-        Method::PUT => body::read(body).await?,
+        Method::POST if matches!(resource, Resource::Definitions { .. }) => {
+            // Nobody sends twenty megabytes who may not.
+            caller.must_administrate()?;
+            body::read_definitions(body).await?
+        }
+        Method::PUT | Method::POST => body::read(body).await?,
         _ => Object::default(),
     };
     let asked = Asked { admin: admin.as_ref(), caller: &caller, query: &query, object: &object, started };
     let answer = match head.method {
         Method::PUT => asked.put(resource).await?,
+        Method::POST => asked.post(resource).await?,
         Method::DELETE => asked.delete(resource, &head.headers).await?,
         _ => asked.get(resource).await?,
     };
@@ -92,6 +99,14 @@ fn finish(answer: Answer, list: &ListQuery) -> Result<Response, ApiError> {
         Answer::Document(document) => answer::json(StatusCode::OK, &list.only_columns(document)),
         Answer::List(items) => answer::json(StatusCode::OK, &list.apply(items)?),
         Answer::Created => answer::empty(StatusCode::CREATED),
+        Answer::CreatedAt(location) => {
+            let mut response = answer::empty(StatusCode::CREATED);
+            // It is percent-encoded: always a header.
+            if let Ok(location) = HeaderValue::from_str(&location) {
+                response.headers_mut().insert(header::LOCATION, location);
+            }
+            response
+        }
         Answer::Done => answer::empty(StatusCode::NO_CONTENT),
         Answer::No(document) => answer::json(StatusCode::SERVICE_UNAVAILABLE, &document),
     })
@@ -134,6 +149,10 @@ impl Asked<'_> {
             Resource::BindingsBetween { vhost, source, destination, to_queue } => {
                 self.bindings_between(&vhost, &source, &destination, to_queue)
             }
+            Resource::Binding { vhost, source, destination, to_queue, properties } => {
+                self.binding(&vhost, &source, &destination, to_queue, &properties)
+            }
+            Resource::Definitions { vhost } => self.definitions(vhost.as_deref()),
             Resource::Connections => Ok(self.connections(None)),
             Resource::VhostConnections(vhost) => {
                 self.caller.must_see(self.admin, &vhost)?;
@@ -153,6 +172,18 @@ impl Asked<'_> {
             Resource::User(name) => self.put_user(&name).await,
             Resource::Permission { vhost, user } => self.put_permission(&vhost, &user).await,
             Resource::Queue { vhost, name } => self.put_queue(&vhost, &name).await,
+            Resource::Exchange { vhost, name } => self.put_exchange(&vhost, &name).await,
+            other => Err(ApiError::MethodNotAllowed(other.allowed())),
+        }
+    }
+
+    /// As [`Self::put`].
+    async fn post(&self, resource: Resource) -> Result<Answer, ApiError> {
+        match resource {
+            Resource::BindingsBetween { vhost, source, destination, to_queue } => {
+                self.post_binding(&vhost, &source, &destination, to_queue).await
+            }
+            Resource::Definitions { vhost } => self.import(vhost.as_deref()).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }
@@ -165,6 +196,10 @@ impl Asked<'_> {
             Resource::Permission { vhost, user } => self.delete_permission(&vhost, &user).await,
             Resource::Queue { vhost, name } => self.delete_queue(&vhost, &name).await,
             Resource::QueueContents { vhost, name } => self.purge_queue(&vhost, &name).await,
+            Resource::Exchange { vhost, name } => self.delete_exchange(&vhost, &name).await,
+            Resource::Binding { vhost, source, destination, to_queue, properties } => {
+                self.delete_binding(&vhost, &source, &destination, to_queue, &properties).await
+            }
             Resource::Connection(name) => self.close_connection(&name, headers),
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }

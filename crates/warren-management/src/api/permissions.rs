@@ -75,7 +75,7 @@ impl Asked<'_> {
     }
 }
 
-fn shape_permission(permission: &PermissionInfo) -> Value {
+pub(super) fn shape_permission(permission: &PermissionInfo) -> Value {
     json!({
         "user": permission.user,
         "vhost": permission.vhost,

@@ -55,7 +55,7 @@ impl Asked<'_> {
     }
 
     /// A vhost named in a PUT: 404 with the words for a missing parent.
-    fn vhost_of_put(&self, vhost: &str) -> Result<(), ApiError> {
+    pub(super) fn vhost_of_put(&self, vhost: &str) -> Result<(), ApiError> {
         match self.caller.must_see(self.admin, vhost) {
             Err(ApiError::ObjectNotFound) => Err(ApiError::ParentNotFound("vhost_not_found".to_owned())),
             seen => seen,

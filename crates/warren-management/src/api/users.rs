@@ -5,9 +5,13 @@ use warren_broker::admin::UserInfo;
 
 use super::{Asked, checked_name, created};
 use crate::answer::Answer;
+use crate::body::Object;
 use crate::error::ApiError;
 
-const HASHING: &str = "rabbit_password_hashing_sha256";
+const SHA256: &str = "rabbit_password_hashing_sha256";
+const SHA512: &str = "rabbit_password_hashing_sha512";
+/// Base64 of 4 bytes of salt and a SHA-512 is this long; of a SHA-256, 48.
+const SHA512_LENGTH: usize = 92;
 
 impl Asked<'_> {
     pub(super) fn users(&self) -> Result<Answer, ApiError> {
@@ -27,9 +31,7 @@ impl Asked<'_> {
         checked_name("user's name", name)?;
         self.object.must_have(&["tags"])?;
         let tags = tags(self.object.get("tags"))?;
-        if self.object.text("hashing_algorithm")?.is_some_and(|algorithm| algorithm != HASHING) {
-            return Err(ApiError::BadRequest(format!("hashing_algorithm must be {HASHING}")));
-        }
+        checked_algorithm(self.object)?;
         let password = match (self.object.text("password")?, self.object.text("password_hash")?) {
             (Some(_), Some(_)) => {
                 return Err(ApiError::BadRequest("password and password_hash exclude each other".to_owned()));
@@ -53,8 +55,19 @@ impl Asked<'_> {
     }
 }
 
+/// Hashes tell by their length which of the two they are.
+///
+/// # Errors
+/// 400 for an algorithm that no login could check.
+pub(super) fn checked_algorithm(object: &Object) -> Result<(), ApiError> {
+    match object.text("hashing_algorithm")? {
+        None | Some(SHA256 | SHA512) => Ok(()),
+        Some(_) => Err(ApiError::BadRequest(format!("hashing_algorithm must be {SHA256} or {SHA512}"))),
+    }
+}
+
 /// Tags come as a list or as one string with commas.
-fn tags(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
+pub(super) fn tags(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let bad = || ApiError::BadRequest("tags must be a list of strings or a string with commas".to_owned());
     match value {
         None => Ok(Vec::new()),
@@ -68,11 +81,11 @@ fn tags(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
     }
 }
 
-fn shape_user(user: &UserInfo) -> Value {
+pub(super) fn shape_user(user: &UserInfo) -> Value {
     json!({
         "name": user.name,
         "password_hash": user.password_hash,
-        "hashing_algorithm": HASHING,
+        "hashing_algorithm": if user.password_hash.len() == SHA512_LENGTH { SHA512 } else { SHA256 },
         "tags": user.tags,
         "limits": {},
     })

@@ -22,7 +22,7 @@ impl Asked<'_> {
     pub(super) async fn put_vhost(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
         checked_name("vhost's name", name)?;
-        let new = self.admin.create_vhost(name, &self.caller.name).await;
+        let new = self.admin.create_vhost(name, Some(&self.caller.name)).await;
         new.map(created).map_err(|error| ApiError::on_put(error, "not_found"))
     }
 

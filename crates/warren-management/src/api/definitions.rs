@@ -1,0 +1,278 @@
+//! Definitions: everything that is declared, as one document in RabbitMQ's shape, out and in.
+//!
+//! A document is read whole before anything of it is done. What is there already stays as it is (exchanges, queues,
+//! bindings) or is overwritten (users, permissions); nothing is deleted, so importing twice is importing once.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use warren_broker::admin::{BindingInfo, ExchangeInfo, PermissionInfo};
+use warren_types::{FieldTable, QueueSpec};
+
+use super::exchanges::read_exchange;
+use super::overview::RABBITMQ_VERSION;
+use super::permissions::shape_permission;
+use super::queues::queue_type;
+use super::users::{checked_algorithm, shape_user, tags};
+use super::{Asked, checked_name};
+use crate::answer::Answer;
+use crate::body::Object;
+use crate::error::ApiError;
+use crate::table;
+
+/// Names that begin so are the broker's own and are not exported.
+const RESERVED: &str = "amq.";
+
+/// One thing of a document, in the order in which they are done.
+enum Step {
+    User { name: String, password_hash: String, tags: Vec<String> },
+    Vhost(String),
+    Permission(PermissionInfo),
+    Exchange(ExchangeInfo),
+    Queue { vhost: String, name: String, durable: bool, auto_delete: bool, arguments: FieldTable },
+    Binding(BindingInfo),
+}
+
+impl Asked<'_> {
+    /// Everything, or one virtual host's without naming it.
+    pub(super) fn definitions(&self, vhost: Option<&str>) -> Result<Answer, ApiError> {
+        self.caller.must_administrate()?;
+        if let Some(vhost) = vhost {
+            self.caller.must_see(self.admin, vhost)?;
+        }
+        let mut document = Map::new();
+        let mut put = |key: &str, value: Value| document.insert(key.to_owned(), value);
+        put("rabbit_version", RABBITMQ_VERSION.into());
+        put("rabbitmq_version", RABBITMQ_VERSION.into());
+        put("product_name", "Warren".into());
+        put("product_version", self.admin.version().into());
+        if vhost.is_none() {
+            put("users", self.admin.users().iter().map(shape_user).collect());
+            let vhosts = self.admin.vhosts().into_iter();
+            put("vhosts", vhosts.map(|name| json!({ "name": name })).collect());
+            put("permissions", self.admin.permissions().iter().map(shape_permission).collect());
+            put("topic_permissions", json!([]));
+            put("global_parameters", json!([]));
+        }
+        put("parameters", json!([]));
+        put("policies", json!([]));
+        let shape = Shape { with_vhost: vhost.is_none() };
+        let specs = self.admin.queue_specs(vhost);
+        let kept = specs.iter().filter(|spec| spec.exclusive.is_none());
+        put("queues", kept.map(|spec| shape.queue(spec)).collect());
+        let exchanges = self.admin.exchanges(vhost);
+        let declared = exchanges.iter().filter(|exchange| !is_own(&exchange.name));
+        put("exchanges", declared.map(|exchange| shape.exchange(exchange)).collect());
+        let gone: BTreeSet<(&str, &str)> = specs
+            .iter()
+            .filter(|spec| spec.exclusive.is_some())
+            .map(|spec| (&*spec.vhost, &*spec.name))
+            .collect();
+        let bindings = self.admin.bindings(vhost);
+        let bindings = bindings.iter().filter(|binding| {
+            let to_gone =
+                binding.to_queue && gone.contains(&(binding.vhost.as_str(), binding.destination.as_str()));
+            !binding.source.is_empty() && !to_gone
+        });
+        put("bindings", bindings.map(|binding| shape.binding(binding)).collect());
+        Ok(Answer::Document(Value::Object(document)))
+    }
+
+    /// Takes a document over: a whole one, or one for a virtual host.
+    pub(super) async fn import(&self, vhost: Option<&str>) -> Result<Answer, ApiError> {
+        self.caller.must_administrate()?;
+        if let Some(vhost) = vhost {
+            self.vhost_of_put(vhost)?;
+        }
+        let steps = read(self.object, vhost)?;
+        let exchanges: BTreeSet<(String, String)> =
+            self.admin.exchanges(vhost).into_iter().map(|exchange| (exchange.vhost, exchange.name)).collect();
+        let queues: BTreeSet<(String, String)> = self
+            .admin
+            .queue_specs(vhost)
+            .iter()
+            .map(|spec| (spec.vhost.to_string(), spec.name.to_string()))
+            .collect();
+        for step in steps {
+            let done = match step {
+                Step::User { name, password_hash, tags } => {
+                    self.admin.put_user(&name, Err(password_hash), tags).await
+                }
+                Step::Vhost(name) => self.admin.create_vhost(&name, None).await,
+                Step::Permission(permission) => self.admin.set_permissions(permission).await,
+                Step::Exchange(exchange)
+                    if exchanges.contains(&(exchange.vhost.clone(), exchange.name.clone())) =>
+                {
+                    Ok(false)
+                }
+                Step::Exchange(exchange) => self.admin.declare_exchange(exchange).await,
+                Step::Queue { vhost, name, .. } if queues.contains(&(vhost.clone(), name.clone())) => {
+                    Ok(false)
+                }
+                Step::Queue { vhost, name, durable, auto_delete, arguments } => {
+                    self.admin.declare_queue(&vhost, &name, durable, auto_delete, arguments).await
+                }
+                Step::Binding(binding) => self.admin.bind(binding).await,
+            };
+            // A document that names what is not there is a bad one, not a missing page.
+            done.map_err(|error| match ApiError::on_put(error, "not_found") {
+                ApiError::ParentNotFound(reason) => ApiError::BadRequest(reason),
+                other => other,
+            })?;
+        }
+        Ok(Answer::Done)
+    }
+}
+
+fn is_own(exchange: &str) -> bool {
+    exchange.is_empty() || exchange.starts_with(RESERVED)
+}
+
+/// How a document writes things down.
+struct Shape {
+    with_vhost: bool,
+}
+
+impl Shape {
+    fn queue(&self, spec: &QueueSpec) -> Value {
+        self.in_vhost(
+            &spec.vhost,
+            json!({
+                "name": *spec.name,
+                "type": queue_type(spec),
+                "durable": spec.durable,
+                "auto_delete": spec.auto_delete,
+                "arguments": table::to_json(&spec.arguments),
+            }),
+        )
+    }
+
+    fn exchange(&self, exchange: &ExchangeInfo) -> Value {
+        self.in_vhost(
+            &exchange.vhost,
+            json!({
+                "name": exchange.name,
+                "type": exchange.kind,
+                "durable": exchange.durable,
+                "auto_delete": exchange.auto_delete,
+                "internal": exchange.internal,
+                "arguments": table::to_json(&exchange.arguments),
+            }),
+        )
+    }
+
+    fn binding(&self, binding: &BindingInfo) -> Value {
+        self.in_vhost(
+            &binding.vhost,
+            json!({
+                "source": binding.source,
+                "destination": binding.destination,
+                "destination_type": if binding.to_queue { "queue" } else { "exchange" },
+                "routing_key": binding.routing_key,
+                "arguments": table::to_json(&binding.arguments),
+            }),
+        )
+    }
+
+    fn in_vhost(&self, vhost: &str, mut value: Value) -> Value {
+        if let (true, Value::Object(object)) = (self.with_vhost, &mut value) {
+            object.insert("vhost".to_owned(), vhost.into());
+        }
+        value
+    }
+}
+
+/// Reads a whole document.
+///
+/// # Errors
+/// 400 that says what is wrong where.
+fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
+    let mut steps = Vec::new();
+    if vhost.is_none() {
+        for user in items(document, "users")? {
+            checked_algorithm(&user)?;
+            steps.push(Step::User {
+                name: required(&user, "users", "name")?,
+                password_hash: user.text("password_hash")?.unwrap_or_default().to_owned(),
+                tags: tags(user.get("tags"))?,
+            });
+        }
+        for vhost in items(document, "vhosts")? {
+            let name = required(&vhost, "vhosts", "name")?;
+            checked_name("vhost's name", &name)?;
+            steps.push(Step::Vhost(name));
+        }
+        for permission in items(document, "permissions")? {
+            let field = |key: &str| required(&permission, "permissions", key);
+            steps.push(Step::Permission(PermissionInfo {
+                user: field("user")?,
+                vhost: field("vhost")?,
+                configure: field("configure")?,
+                write: field("write")?,
+                read: field("read")?,
+            }));
+        }
+    }
+    let vhost_of = |item: &Object, list: &str| match vhost {
+        Some(vhost) => Ok(vhost.to_owned()),
+        None => required(item, list, "vhost"),
+    };
+    for exchange in items(document, "exchanges")? {
+        let name = required(&exchange, "exchanges", "name")?;
+        if is_own(&name) {
+            tracing::warn!(exchange = name, "a system exchange among the definitions is skipped");
+            continue;
+        }
+        steps.push(Step::Exchange(read_exchange(&exchange, &vhost_of(&exchange, "exchanges")?, &name)?));
+    }
+    for queue in items(document, "queues")? {
+        let name = required(&queue, "queues", "name")?;
+        if name.starts_with(RESERVED) {
+            tracing::warn!(queue = name, "a queue with a reserved name among the definitions is skipped");
+            continue;
+        }
+        steps.push(Step::Queue {
+            vhost: vhost_of(&queue, "queues")?,
+            name,
+            durable: queue.truth("durable", true)?,
+            auto_delete: queue.truth("auto_delete", false)?,
+            arguments: table::from_json(queue.get("arguments"))?,
+        });
+    }
+    for binding in items(document, "bindings")? {
+        let field = |key: &str| required(&binding, "bindings", key);
+        let (source, destination) = (field("source")?, field("destination")?);
+        let to_queue = match field("destination_type")?.as_str() {
+            "queue" => true,
+            "exchange" => false,
+            other => {
+                return Err(ApiError::BadRequest(format!("bindings: no destination can be a '{other}'")));
+            }
+        };
+        if source.is_empty() || (to_queue && destination.starts_with(RESERVED)) {
+            continue;
+        }
+        steps.push(Step::Binding(BindingInfo {
+            vhost: vhost_of(&binding, "bindings")?,
+            source,
+            destination,
+            to_queue,
+            routing_key: binding.text("routing_key")?.unwrap_or_default().to_owned(),
+            arguments: table::from_json(binding.get("arguments"))?,
+        }));
+    }
+    Ok(steps)
+}
+
+/// The objects of a list; an absent one is empty.
+fn items(document: &Object, list: &str) -> Result<Vec<Object>, ApiError> {
+    let bad = || ApiError::BadRequest(format!("{list} must be a list of objects"));
+    let Some(value) = document.get(list) else { return Ok(Vec::new()) };
+    let items = value.as_array().ok_or_else(bad)?.iter();
+    items.map(|item| item.as_object().map(|object| Object::of(object.clone())).ok_or_else(bad)).collect()
+}
+
+fn required(item: &Object, list: &str, key: &str) -> Result<String, ApiError> {
+    let missing = || ApiError::BadRequest(format!("{list}: missing: {key}"));
+    item.text(key)?.map(str::to_owned).ok_or_else(missing)
+}
