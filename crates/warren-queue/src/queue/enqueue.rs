@@ -7,7 +7,7 @@ use super::{Cache, Queue, Ready, before, size_of};
 /// The first reach of a mark whose consumers had to wait.
 const AHEAD_FIRST: u64 = 512;
 /// The furthest: after a failover at most so many messages are said to be redelivered that were not.
-const AHEAD_MAX: u64 = 8192;
+const AHEAD_MAX: u64 = 4096;
 
 impl Queue {
     /// Takes a message that the log has given this place. It is kept in memory if it follows what is in memory and
