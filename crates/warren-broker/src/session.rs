@@ -288,6 +288,9 @@ impl SessionTask {
                 }
                 Turn::Connected(connected) => {
                     connecting = None;
+                    if connected.is_none() && may_move {
+                        self.abandon();
+                    }
                     if let Some(connected) = connected {
                         self.epoch += 1;
                         self.outbox.clear();
@@ -353,6 +356,17 @@ impl SessionTask {
                 }
             }
         }
+    }
+
+    /// The node does not answer: publishes to queues that went with it, or live elsewhere by now, are lost with it.
+    fn abandon(&mut self) {
+        if self.home.unconfirmed_count() == 0 {
+            return;
+        }
+        let catalogue = self.broker.catalogue().read();
+        let host = self.host;
+        let gone = |queue| catalogue.queue_by_id(queue).is_none_or(|spec| spec.host != host);
+        self.home.abandon(gone, &mut self.outputs);
     }
 
     fn leader(&self) -> Option<NodeId> {

@@ -124,6 +124,10 @@ pub struct Subscribe {
     pub priority: i32,
     /// For listings only: with automatic acknowledgement the home settles as it delivers.
     pub ack_mode: AckMode,
+    /// `x-single-active-consumer` of its queue: only one consumer at a time gets messages.
+    pub single_active: bool,
+    /// To a new leader: it is the one that gets them, as far as its home can tell.
+    pub active: bool,
 }
 
 /// A question to a leader.

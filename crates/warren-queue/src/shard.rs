@@ -336,6 +336,7 @@ impl HostLeader {
         if spec.is_none() && subscribe.queue <= directory.newest() {
             return SubscribeOutcome::NoQueue;
         }
+        let opening = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
         let Some(queue) = self.queue(subscribe.queue, directory) else { return SubscribeOutcome::NoQueue };
         let known = queue.consumers.contains(key);
         if !known && (queue.deleting.is_some() || now < queue.refuse_until) {
@@ -344,7 +345,7 @@ impl HostLeader {
         if queue.consumers.refuses(key, subscribe.exclusive) {
             return SubscribeOutcome::ExclusiveUse;
         }
-        queue.consumers.add(session, subscribe);
+        queue.consumers.add(session, subscribe, opening);
         // Where the catalogue is behind, nobody knows yet whether it matters.
         let record_use = !queue.used && spec.is_none_or(|spec| spec.auto_delete);
         queue.used |= record_use;

@@ -177,3 +177,52 @@ fn a_consumer_that_stood_and_is_refused_by_a_new_leader_is_cancelled() {
     assert_eq!(gone, [HomeOutput::Cancelled { subscription: SUBSCRIPTION }]);
     assert!(home.is_idle());
 }
+
+#[test]
+fn publishes_to_queues_that_went_with_their_node_are_rejected_once_and_keep_only_their_sequence() {
+    let mut home = attached();
+    for number in 1..=2 {
+        publish(&mut home, number, 100);
+    }
+    let elsewhere = SessionPublish { queues: vec![warren_types::QueueId(2)], message: message("kept") };
+    home.publish(token(3), elsewhere);
+    outputs(|out| home.flush(out));
+    assert_eq!(outputs(|out| home.abandon(|_| true, out)), [], "a leader is attached");
+    home.disconnected();
+    assert_eq!(
+        outputs(|out| home.abandon(|queue| queue == Q, out)),
+        [HomeOutput::Rejected(vec![token(1), token(2)])]
+    );
+    assert_eq!(outputs(|out| home.abandon(|queue| queue == Q, out)), []);
+    assert_eq!((home.unconfirmed_count(), home.unconfirmed_bytes()), (3, 4));
+    outputs(|out| home.connected(2, out));
+    let sent = outputs(|out| home.on_frame(LeaderFrame::Attached { epoch: 2, last_seq: 0 }, out));
+    let Some(HomeOutput::Send(HomeFrame::Publish { first_seq: 1, messages })) = sent.first() else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(messages.iter().map(|publish| text(&publish.message)).collect::<Vec<_>>(), ["", "", "kept"]);
+    assert!(messages.iter().take(2).all(|publish| !publish.queues.contains(&Q)));
+    let confirmed =
+        outputs(|out| home.on_frame(LeaderFrame::Confirmed { up_to_seq: 3, rejected: vec![] }, out));
+    assert_eq!(confirmed, [HomeOutput::Confirmed(vec![token(3)])]);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn a_consumer_of_a_single_active_queue_says_that_it_is_the_one_once_it_got_something() {
+    let mut home = attached();
+    let subscribe = warren_proto::session::Subscribe { single_active: true, ..consumer(10, 0) };
+    outputs(|out| home.subscribe(subscribe, out));
+    let active = |home: &mut HomeSession, epoch| {
+        home.disconnected();
+        let sent = outputs(|out| home.connected(epoch, out));
+        let Some(HomeOutput::Send(HomeFrame::Attach(attach))) = sent.into_iter().next() else { panic!() };
+        outputs(|out| home.on_frame(LeaderFrame::Attached { epoch, last_seq: 0 }, out));
+        attach.subscriptions[0].active
+    };
+    assert!(!active(&mut home, 2));
+    let deliver =
+        LeaderFrame::Deliver { subscription: SUBSCRIPTION, queue: Q, deliveries: vec![delivery(1)] };
+    outputs(|out| home.on_frame(deliver, out));
+    assert!(active(&mut home, 3));
+}

@@ -64,6 +64,11 @@ async fn subscribe_to(
     spec: Arc<QueueSpec>,
     subscription: SubscriptionId,
 ) -> Result<(Reply, Arc<QueueSpec>), AmqpError> {
+    let single_active =
+        spec.arguments.inner().get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true));
+    if single_active && consume.exclusive {
+        return Err(exclusive_use(&spec));
+    }
     let priority = priority(&consume, &spec)?;
     let (outcome, told) = oneshot::channel();
     let input = SessionInput::Subscribe {
@@ -74,6 +79,8 @@ async fn subscribe_to(
             exclusive: consume.exclusive,
             priority,
             ack_mode: consume.ack_mode,
+            single_active,
+            active: false,
         },
         mailbox: caller.mailbox.clone(),
         outcome,
@@ -89,10 +96,7 @@ async fn subscribe_to(
             let tag = if consume.tag.is_empty() { caller.broker.consumer_tag() } else { consume.tag };
             Ok((Reply::Consumed { tag, subscription }, spec))
         }
-        Ok(Some(SubscribeOutcome::ExclusiveUse)) => Err(AmqpError::new(
-            ReplyCode::AccessRefused,
-            format!("queue '{}' in vhost '{}' in exclusive use", spec.name, spec.vhost),
-        )),
+        Ok(Some(SubscribeOutcome::ExclusiveUse)) => Err(exclusive_use(&spec)),
         Ok(Some(SubscribeOutcome::NoQueue)) => Err(no_queue(&spec.vhost, &spec.name)),
         Ok(None) | Err(_) => {
             // It may yet be taken up by a leader: a consumer that nobody knows must not stay.
@@ -100,6 +104,14 @@ async fn subscribe_to(
             Err(leader_silent(&spec))
         }
     }
+}
+
+/// 403: another consumer is exclusive, or this one cannot be.
+fn exclusive_use(spec: &QueueSpec) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::AccessRefused,
+        format!("queue '{}' in vhost '{}' in exclusive use", spec.name, spec.vhost),
+    )
 }
 
 /// `x-priority`, any integer.

@@ -99,7 +99,7 @@ pub(crate) async fn perform(caller: Caller, request: Request, subscription: Subs
             remember: Remember::NoConsumer { subscription: cancel.subscription },
         },
         Request::Get(get) => get::get(&caller, get).await.into(),
-        Request::UpdateSecret(_) => Ok(Reply::Done).into(),
+        Request::UpdateSecret(_) => caller.recheck().map(|()| Reply::Done).into(),
         // The connection deals with these itself: they concern what it holds.
         Request::Recover(_) | Request::TxCommit(_) => {
             Err(AmqpError::new(ReplyCode::InternalError, "request reached the wrong place")).into()
@@ -115,6 +115,22 @@ impl Caller {
             incarnation: self.broker.incarnation(),
             connection: self.connection,
         }
+    }
+
+    /// After `connection.update-secret`. Users of the catalogue have no secret that expires: the new one is not looked
+    /// at, as in RabbitMQ; but a user that was deleted, or lost its access to the vhost, goes.
+    ///
+    /// # Errors
+    /// 530 as said.
+    fn recheck(&self) -> Result<(), AmqpError> {
+        let catalogue = self.broker.catalogue().read();
+        if catalogue.user(&self.user).is_none() {
+            return Err(AmqpError::new(
+                ReplyCode::NotAllowed,
+                "New secret was refused by one of the backends",
+            ));
+        }
+        catalogue.vhost_access(&self.user, &self.vhost)
     }
 
     /// The queue of that name. A miss is confirmed by the cluster before it becomes the client's 404.

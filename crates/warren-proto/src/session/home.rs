@@ -191,6 +191,8 @@ fn subscribe_to(subscribe: &Subscribe) -> wire::Subscribe {
         exclusive: subscribe.exclusive,
         priority: subscribe.priority,
         automatic: subscribe.ack_mode == AckMode::Automatic,
+        single_active: subscribe.single_active,
+        active: subscribe.active,
     }
 }
 
@@ -202,6 +204,8 @@ fn subscribe_from(subscribe: &wire::Subscribe) -> Subscribe {
         exclusive: subscribe.exclusive,
         priority: subscribe.priority,
         ack_mode: ack_mode(subscribe.automatic),
+        single_active: subscribe.single_active,
+        active: subscribe.active,
     }
 }
 

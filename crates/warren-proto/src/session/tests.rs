@@ -40,6 +40,8 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         exclusive: true,
         priority: -3,
         ack_mode: AckMode::Automatic,
+        single_active: true,
+        active: true,
     };
     let mut frames = vec![
         HomeFrame::Attach(Attach {

@@ -1,7 +1,8 @@
 //! The consumers of one queue and whose turn it is.
 //!
 //! Spine 14, the choice: round robin among those of the highest priority that have room. A consumer without room
-//! does not hold up those below it. Knows no message.
+//! does not hold up those below it. Where the queue has a single active consumer, it is the only one with a turn; the
+//! one that waits longest follows it, whatever its priority. Knows no message.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -63,11 +64,20 @@ pub(crate) struct Consumers {
     all: BTreeMap<ConsumerKey, Consumer>,
     /// Those with room, by priority, the next one in front. May hold some that have lost their room since.
     turns: BTreeMap<Reverse<i32>, VecDeque<ConsumerKey>>,
+    single: Option<Single>,
+}
+
+/// Which consumer of a queue with a single active one that is.
+#[derive(Debug, Default)]
+struct Single {
+    active: Option<ConsumerKey>,
+    /// All of them, in the order in which they came.
+    order: VecDeque<ConsumerKey>,
 }
 
 impl Consumers {
     pub(crate) fn new(transit: Transit) -> Self {
-        Self { transit, all: BTreeMap::new(), turns: BTreeMap::new() }
+        Self { transit, all: BTreeMap::new(), turns: BTreeMap::new(), single: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -91,8 +101,9 @@ impl Consumers {
         self.all.iter().any(|(other, consumer)| *other != key && (exclusive || consumer.exclusive))
     }
 
-    /// Adds a consumer, or updates it where its session came back.
-    pub(crate) fn add(&mut self, session: SessionId, subscribe: &Subscribe) {
+    /// Adds a consumer, or updates it where its session came back. `opening`: another one may yet say that it was the
+    /// single active one under the leader before; until [`Self::choose_active`] only such a word makes one active.
+    pub(crate) fn add(&mut self, session: SessionId, subscribe: &Subscribe, opening: bool) {
         let key = (session, subscribe.subscription);
         self.unlist(key);
         let old = self.all.get(&key);
@@ -108,13 +119,45 @@ impl Consumers {
             listed: false,
         };
         self.all.insert(key, consumer);
+        if subscribe.single_active {
+            let single = self.single.get_or_insert_default();
+            if !single.order.contains(&key) {
+                single.order.push_back(key);
+            }
+            if single.active.is_none() && subscribe.active {
+                single.active = Some(key);
+            }
+            if !opening {
+                self.choose_active();
+            }
+        }
         self.refresh(key);
     }
 
     /// Removes a consumer; false if it is not here.
     pub(crate) fn remove(&mut self, key: ConsumerKey) -> bool {
         self.unlist(key);
+        if let Some(single) = &mut self.single {
+            single.order.retain(|other| *other != key);
+            if single.active == Some(key) {
+                single.active = None;
+                self.choose_active();
+            }
+        }
         self.all.remove(&key).is_some()
+    }
+
+    /// Where the single active consumer is gone, or was never there: makes the one active that waits longest.
+    pub(crate) fn choose_active(&mut self) {
+        let Some(single) = &mut self.single else { return };
+        if single.active.is_some() {
+            return;
+        }
+        let present = |key: &&ConsumerKey| self.all.get(key).is_some_and(|consumer| !consumer.suspended);
+        single.active = single.order.iter().find(present).copied();
+        if let Some(active) = single.active {
+            self.refresh(active);
+        }
     }
 
     /// Stops deliveries until the session comes back.
@@ -182,10 +225,14 @@ impl Consumers {
     /// Removes all of them.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = ConsumerKey> + use<> {
         self.turns.clear();
+        self.single = None;
         std::mem::take(&mut self.all).into_keys()
     }
 
     fn refresh(&mut self, key: ConsumerKey) {
+        if self.single.as_ref().is_some_and(|single| single.active != Some(key)) {
+            return;
+        }
         if let Some(consumer) = self.all.get_mut(&key)
             && !consumer.listed
             && consumer.room(self.transit) > 0

@@ -10,7 +10,8 @@ use warren_proto::session::{
     Answer, Ask, Attach, Delivery, Held as HeldFrame, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome,
 };
 use warren_types::{
-    AckMode, Position, PositionRange, PublishToken, QueueId, RequestId, SessionPublish, SubscriptionId,
+    AckMode, Message, Position, PositionRange, PublishToken, QueueId, RequestId, SessionPublish,
+    SubscriptionId,
 };
 
 use crate::HomeConfig;
@@ -58,6 +59,9 @@ pub enum HomeOutput {
     NotLeader,
 }
 
+/// A queue that never was: the catalogue numbers them from 1.
+const NO_QUEUE: QueueId = QueueId(0);
+
 #[derive(Debug)]
 struct Consumer {
     subscribe: Subscribe,
@@ -69,6 +73,8 @@ struct Consumer {
 struct Publish {
     token: PublishToken,
     publish: SessionPublish,
+    /// Its publisher was told that it failed; it only keeps its sequence.
+    abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -207,7 +213,28 @@ impl HomeSession {
     /// Keeps a message until it is confirmed; it is sent with the next flush.
     pub fn publish(&mut self, token: PublishToken, publish: SessionPublish) {
         self.unconfirmed_bytes += publish.message.size();
-        self.unconfirmed.push_back(Publish { token, publish });
+        self.unconfirmed.push_back(Publish { token, publish, abandoned: false });
+    }
+
+    /// Gives up publishes to queues that are `gone` from this host, while its node does not answer: they are rejected.
+    /// Nothing happens while a leader is attached, which confirms or rejects by itself.
+    pub fn abandon(&mut self, gone: impl Fn(QueueId) -> bool, outputs: &mut Vec<HomeOutput>) {
+        if self.link == Link::Up {
+            return;
+        }
+        let mut refused = Vec::new();
+        for publish in self.unconfirmed.iter_mut().filter(|publish| !publish.abandoned) {
+            if publish.publish.queues.iter().any(|queue| gone(*queue)) {
+                self.unconfirmed_bytes -= publish.publish.message.size();
+                // Sequences have no gaps: should the node come back, it finds that this one goes nowhere.
+                publish.publish = SessionPublish { queues: vec![NO_QUEUE], message: Message::default() };
+                publish.abandoned = true;
+                refused.push(publish.token);
+            }
+        }
+        if !refused.is_empty() {
+            outputs.push(HomeOutput::Rejected(refused));
+        }
     }
 
     /// Begins a consumer; answered by [`HomeOutput::Subscribed`].
@@ -361,6 +388,10 @@ impl HomeSession {
         {
             self.unconfirmed_bytes -= publish.publish.message.size();
             self.sent = self.sent.saturating_sub(1);
+            if publish.abandoned {
+                self.first_seq += 1;
+                continue;
+            }
             let into = if rejected.binary_search(&self.first_seq).is_ok() { &mut refused } else { &mut safe };
             into.push(publish.token);
             self.first_seq += 1;
@@ -380,14 +411,15 @@ impl HomeSession {
         deliveries: Vec<Delivery>,
         outputs: &mut Vec<HomeOutput>,
     ) {
-        if !self.consumers.contains_key(&subscription) {
+        let Some(consumer) = self.consumers.get_mut(&subscription) else {
             // Cancelled while they were on their way: no client sees them.
             for range in PositionRange::collect(deliveries.iter().map(|delivery| delivery.position)) {
                 self.returning.entry((queue, false, false)).or_default().insert_range(range);
             }
             self.flush(outputs);
             return;
-        }
+        };
+        consumer.subscribe.active = consumer.subscribe.single_active;
         let held = self.held.entry(queue).or_default();
         for delivery in &deliveries {
             held.insert(delivery.position, Some(subscription));

@@ -115,7 +115,8 @@ impl HostLeader {
 
     pub(super) fn release_withheld(&mut self) {
         for queue in self.queues.values_mut() {
-            if !queue.withheld.is_empty() {
+            queue.consumers.choose_active();
+            if !queue.withheld.is_empty() || !queue.consumers.is_empty() {
                 queue.release_withheld();
                 touch(queue, &mut self.touched);
             }

@@ -361,6 +361,8 @@ pub fn consumer(subscription: u64, prefetch: u32) -> Subscribe {
         exclusive: false,
         priority: 0,
         ack_mode: AckMode::Manual,
+        single_active: false,
+        active: false,
     }
 }
 
