@@ -6,11 +6,11 @@ use warren_types::Position;
 use super::{Queue, Ready, before, size_of};
 
 /// A queue reads ahead while less than this is loaded.
-const LOW_MESSAGES: usize = 128;
-const LOW_BYTES: u64 = 256 << 10;
+const LOW_MESSAGES: usize = 1024;
+const LOW_BYTES: u64 = 1 << 20;
 /// The largest read, and the smallest that a queue with a waiting consumer gets when the cache is full.
-const LOAD_MESSAGES: u32 = 512;
-const LOAD_BYTES: u64 = 1 << 20;
+const LOAD_MESSAGES: u32 = 2048;
+const LOAD_BYTES: u64 = 4 << 20;
 const LOAD_BYTES_MIN: u64 = 64 << 10;
 
 /// Bytes of loaded messages over all queues of a host.

@@ -46,9 +46,9 @@ impl Queue {
             None => self.delivered_to.max(self.loaded_to.min(tail)),
         };
         let chunk = if self.consumers.is_empty() { 0 } else { ahead.max(self.ahead) };
-        // Where it costs no record of its own it is raised while half of the chunk is left: the next credit comes
+        // After a wait, and where it costs no record of its own, it is raised while half is left: the next credit comes
         // before the next mark is committed.
-        let early = if rides { chunk / 2 } else { 0 };
+        let early = if rides { self.ahead.min(chunk) / 2 } else { 0 };
         let needed = Position(served.0.saturating_add(room.max(1)).saturating_add(early)).min(tail);
         if needed <= self.mark_proposed {
             return None;
