@@ -12,21 +12,26 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
-use warren_catalogue::Catalogue;
+use warren_catalogue::{Catalogue, queue_settings};
 use warren_proto::session::{HomeFrame, LeaderFrame};
 use warren_proto::shard::{AppliedRecord, OpeningState, Record, StoredMessage};
-use warren_queue::{HostLeader, Input, LeaderConfig, MemoryStore, Output, QueueDirectory, SessionKey};
+use warren_queue::{
+    DeadLetter, HostLeader, Input, LeaderConfig, MemoryStore, Output, QueueDirectory, SessionKey,
+};
 use warren_raft::{CatalogueHandle, Proposer, ShardLeadership};
 use warren_store::Replica;
-use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSpec, Term};
+use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSettings, QueueSpec, Term, UnixMillis};
 
 use crate::clock;
+use crate::dead_letter::{Burial, Buried};
 use crate::mailbox::Mailbox;
 
 /// Frames and commands that may wait for a host before their senders do.
 const INPUTS_MAX: usize = 256;
 /// Inputs carried out before the outputs are looked after: bounds how long a consumer waits behind publishers.
 const INPUTS_PER_TURN: usize = 64;
+/// Dead letters that became safe, taken in one turn.
+const BURIED_PER_TURN: usize = 256;
 /// How often time passes for the machine: grace periods are counted in seconds.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -120,8 +125,10 @@ pub(crate) struct HostContext {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) catalogue: CatalogueHandle,
     pub(crate) cache_bytes: u64,
-    /// Auto-delete queues whose last consumer went.
+    /// Queues that their leader asks to be deleted.
     pub(crate) deletions: mpsc::Sender<QueueId>,
+    /// Messages for dead-letter exchanges.
+    pub(crate) burials: Arc<Mailbox<Burial>>,
 }
 
 /// What lies below the machine: a replicated log, or this node's memory.
@@ -175,6 +182,8 @@ fn start(
         machine: HostLeader::open(config, opening, nodes, clock::now()),
         catalogue: context.catalogue.clone(),
         deletions: context.deletions.clone(),
+        burials: Arc::clone(&context.burials),
+        buried: Arc::new(Buried::new()),
         sessions: HashMap::new(),
         backend,
         outputs: Vec::new(),
@@ -199,6 +208,8 @@ struct HostTask {
     machine: HostLeader,
     catalogue: CatalogueHandle,
     deletions: mpsc::Sender<QueueId>,
+    burials: Arc<Mailbox<Burial>>,
+    buried: Arc<Buried>,
     sessions: HashMap<SessionKey, Arc<Mailbox<LeaderFrame>>>,
     backend: Backend,
     outputs: Vec<Output>,
@@ -220,6 +231,19 @@ impl QueueDirectory for Directory<'_> {
     fn newest(&self) -> QueueId {
         QueueId(self.0.next_queue_id().0.saturating_sub(1))
     }
+
+    fn settings(&self, id: QueueId) -> Option<Arc<QueueSettings>> {
+        self.0.queue_by_id(id).map(|spec| Arc::new(queue_settings(&spec.arguments)))
+    }
+
+    fn revision(&self) -> u64 {
+        self.0.revision()
+    }
+
+    fn leased(&self, host: QueueHost) -> Vec<QueueId> {
+        let leased = |spec: &Arc<QueueSpec>| queue_settings(&spec.arguments).expires_ms.map(|_| spec.id);
+        self.0.queues_of_host(host).filter_map(leased).collect()
+    }
 }
 
 /// What a turn of the loop woke up for.
@@ -228,7 +252,16 @@ enum Turn {
     Applied(Vec<AppliedRecord>),
     Inputs,
     Loaded(LoadResult),
+    Buried(Vec<(QueueId, Position)>),
+    /// The head of a queue has come to its time: the flush looks at it.
+    Timer,
     Tick,
+}
+
+/// Waits until the node's clock has come so far.
+async fn until(at: Option<UnixMillis>) {
+    let wait = at.map_or(1, |at| at.0.saturating_sub(clock::now().0).max(1));
+    tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
 impl HostTask {
@@ -238,6 +271,9 @@ impl HostTask {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let takes_inputs = !self.machine.is_full();
+            let timer = self.machine.next_timer();
+            let buried = Arc::clone(&self.buried);
+            let mut safe = Vec::new();
             let turn = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => Turn::Stop,
@@ -246,6 +282,8 @@ impl HostTask {
                 count = self.inputs.recv_many(&mut batch, INPUTS_PER_TURN), if takes_inputs => {
                     if count == 0 { Turn::Stop } else { Turn::Inputs }
                 }
+                _ = buried.recv_many(&mut safe, BURIED_PER_TURN) => Turn::Buried(safe),
+                () = until(timer), if timer.is_some() => Turn::Timer,
                 _ = tick.tick() => Turn::Tick,
             };
             match turn {
@@ -274,6 +312,12 @@ impl HostTask {
                     error!(host = %self.host, %queue, %failure, "a message cannot be read back: giving up the shard");
                     break;
                 }
+                Turn::Buried(safe) => {
+                    for (queue, position) in safe {
+                        self.step(Input::DeadLettered { queue, position });
+                    }
+                }
+                Turn::Timer => {}
                 Turn::Tick => self.step(Input::Tick),
             }
             self.finish_turn();
@@ -338,11 +382,23 @@ impl HostTask {
             Output::Load { queue, after, max_messages, max_bytes } => {
                 self.load(queue, after, max_messages, max_bytes, answers);
             }
+            Output::DeadLetter(letter) => self.dead_letter(letter, answers),
             Output::DeleteQueue { queue } => {
                 if self.deletions.try_send(queue).is_err() {
-                    debug!(%queue, "too many auto-delete queues at once: the machine asks again");
+                    debug!(%queue, "too many queues to delete at once: the machine asks again");
                 }
             }
+        }
+    }
+
+    fn dead_letter(&mut self, letter: Box<DeadLetter>, answers: &mut Vec<Input>) {
+        let (queue, position) = (letter.queue, letter.position);
+        let spec = self.catalogue.read().queue_by_id(queue).cloned();
+        let taken = spec
+            .is_some_and(|spec| self.burials.push(Burial { spec, letter, done: Arc::clone(&self.buried) }));
+        if !taken {
+            // The queue was deleted a moment ago, and its messages with it.
+            answers.push(Input::DeadLettered { queue, position });
         }
     }
 

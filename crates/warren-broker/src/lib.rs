@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod confirm;
 mod connection;
+mod dead_letter;
 mod host;
 mod identity;
 mod listener;

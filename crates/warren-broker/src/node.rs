@@ -20,11 +20,12 @@ use crate::broker::{Broker, random};
 use crate::config::BrokerConfig;
 use crate::host::{self, HostContext, HostInput, Hosts};
 use crate::identity::{self, IdentityError};
+use crate::mailbox::Mailbox;
 use crate::operator::Operator;
 use crate::remote::RemoteSessions;
-use crate::{clock, listener};
+use crate::{clock, dead_letter, listener};
 
-/// Auto-delete queues that may wait to be deleted.
+/// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
 
 /// Why a node does not start. Each is a sentence for the operator.
@@ -143,7 +144,15 @@ impl Node {
         );
 
         let (deletions, to_delete) = mpsc::channel(DELETIONS_MAX);
-        let context = HostContext { hosts, catalogue: raft.catalogue().clone(), cache_bytes, deletions };
+        let burials = Arc::new(Mailbox::new());
+        let context = HostContext {
+            hosts,
+            catalogue: raft.catalogue().clone(),
+            cache_bytes,
+            deletions,
+            burials: Arc::clone(&burials),
+        };
+        tokio::spawn(dead_letter::run(Arc::clone(&broker), burials, running.clone()));
         host::host_transient(&context, node);
         let leaderships = raft.take_leadership_events();
         tokio::spawn(follow_leaderships(Arc::clone(&broker), context, leaderships, running.clone()));
@@ -240,7 +249,7 @@ async fn follow_leaderships(
     }
 }
 
-/// Deletes auto-delete queues whose last consumer went.
+/// Deletes queues that their leaders ask it to: auto-delete ones without consumers, and unused ones.
 async fn delete_queues(broker: Arc<Broker>, mut queues: mpsc::Receiver<QueueId>, running: CancellationToken) {
     loop {
         let queue = tokio::select! {
@@ -249,7 +258,7 @@ async fn delete_queues(broker: Arc<Broker>, mut queues: mpsc::Receiver<QueueId>,
         };
         let Some(queue) = queue else { break };
         if let Err(error) = broker.change(Command::DeleteQueue { queue }).await {
-            debug!(%queue, %error, "cannot delete an auto-delete queue now: its leader asks again");
+            debug!(%queue, %error, "cannot delete an unused queue now: its leader asks again");
         }
     }
 }

@@ -34,14 +34,29 @@ pub(crate) struct Registered {
     pub(crate) info: Mutex<ConnectionInfo>,
 }
 
+/// The node itself as a publisher, of dead letters; clients' connections are numbered from 1.
+pub(crate) const INTERNAL: ConnectionId = ConnectionId(0);
+
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
+    internal: Arc<Mailbox<ConnectionEvent>>,
     next: AtomicU64,
     open: RwLock<HashMap<ConnectionId, Arc<Registered>>>,
 }
 
+impl Default for Connections {
+    fn default() -> Self {
+        Self { internal: Arc::new(Mailbox::new()), next: AtomicU64::new(0), open: RwLock::default() }
+    }
+}
+
 impl Connections {
+    /// Where the node's own publishes are confirmed.
+    pub(crate) fn internal(&self) -> &Arc<Mailbox<ConnectionEvent>> {
+        &self.internal
+    }
+
     pub(crate) fn next_id(&self) -> ConnectionId {
         ConnectionId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -73,14 +88,19 @@ impl Connections {
             if waited.is_empty() {
                 continue;
             }
-            if let Some(connection) = open.get(&first.connection) {
+            let mailbox = if first.connection == INTERNAL {
+                Some(&self.internal)
+            } else {
+                open.get(&first.connection).map(|connection| &connection.mailbox)
+            };
+            if let Some(mailbox) = mailbox {
                 let event = if rejected {
                     ConnectionEvent::Rejected(waited)
                 } else {
                     ConnectionEvent::Confirmed(waited)
                 };
                 // A connection that is gone has nobody to tell.
-                let _gone = connection.mailbox.push(event);
+                let _gone = mailbox.push(event);
             }
         }
     }

@@ -17,6 +17,7 @@ mod password;
 mod placement;
 mod reads;
 pub mod routing;
+mod settings;
 mod snapshot;
 mod state;
 mod topology;
@@ -28,6 +29,7 @@ pub use equivalence::{
 };
 pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
 pub use password::{AuthError, hash_password};
+pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
     Applied, BindingRecord, ClusterRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, NodeState,

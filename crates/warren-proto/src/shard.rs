@@ -161,6 +161,8 @@ pub struct StoredMessage {
     pub position: Position,
     /// How often it came back as failed.
     pub delivery_count: u32,
+    /// The leader's clock when it was recorded; 0 where that was not kept.
+    pub time: UnixMillis,
     /// The message.
     pub message: Message,
 }

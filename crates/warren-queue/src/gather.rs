@@ -127,19 +127,21 @@ impl Gather {
         self.drops.insert(queue);
     }
 
-    /// The session is gone, and with it what it published and nobody can be told about.
-    pub(crate) fn close(&mut self, session: SessionId) {
-        let bytes = &mut self.publish_bytes;
-        self.publishes.retain(|pending| {
-            let keep = pending.session != session;
-            if !keep {
-                *bytes -= pending.message.message.size();
-            }
-            keep
-        });
+    /// The session is gone, and with it what it published and nobody can be told about: returned.
+    pub(crate) fn close(&mut self, session: SessionId) -> Vec<EnqueuedMessage> {
+        let mut dropped = Vec::new();
+        if self.publishes.iter().any(|pending| pending.session == session) {
+            let (gone, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.publishes)
+                .into_iter()
+                .partition(|pending| pending.session == session);
+            self.publishes = kept;
+            dropped.extend(gone.into_iter().map(|pending| pending.message));
+            self.publish_bytes -= dropped.iter().map(|message| message.message.size()).sum::<usize>();
+        }
         self.promises.settled.remove(&session);
         self.promises.answers.retain(|(of, _, _)| *of != session);
         self.closes.insert(session);
+        dropped
     }
 
     pub(crate) fn promise_settled(&mut self, session: SessionId, seq: u64) {

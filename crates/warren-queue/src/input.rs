@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use warren_proto::session::HomeFrame;
 use warren_proto::shard::{AppliedRecord, StoredMessage};
-use warren_types::{NodeId, QueueId, QueueSpec};
+use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSettings, QueueSpec};
 
 /// One attached stream, as the shell numbers it; never reused by one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,15 @@ pub trait QueueDirectory {
     /// The highest queue id that this snapshot's catalogue has given out. Ids ascend, so a queue that is missing
     /// and not above it is deleted; one above it was declared where this node has not caught up yet, and is served.
     fn newest(&self) -> QueueId;
+
+    /// What the queue's arguments and policies ask for; `None` where this snapshot does not have the queue.
+    fn settings(&self, id: QueueId) -> Option<Arc<QueueSettings>>;
+
+    /// Changes whenever settings may have changed.
+    fn revision(&self) -> u64;
+
+    /// The queues of the host that are to be deleted when they are not used for some time. Cost: the host's queues.
+    fn leased(&self, host: QueueHost) -> Vec<QueueId>;
 }
 
 /// One input of a [`HostLeader`](crate::HostLeader).
@@ -39,6 +48,14 @@ pub enum Input {
         messages: Vec<StoredMessage>,
         /// Nothing live came after them when they were read.
         end: bool,
+    },
+    /// A dead message is safe wherever it belongs, or belongs nowhere: answers
+    /// [`Output::DeadLetter`](crate::Output::DeadLetter).
+    DeadLettered {
+        /// The queue that it left.
+        queue: QueueId,
+        /// Its place there.
+        position: Position,
     },
     /// The catalogue, and the directory of this step, no longer have the queue.
     QueueDeleted(QueueId),

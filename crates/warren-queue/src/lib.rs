@@ -17,7 +17,7 @@ mod store;
 
 pub use config::{HomeConfig, LeaderConfig};
 pub use input::{Input, QueueDirectory, SessionKey};
-pub use output::Output;
+pub use output::{DeadLetter, DeathReason, Output};
 pub use positions::PositionSet;
 pub use session::home::{HomeOutput, HomeSession};
 pub use shard::{HostLeader, LeaderStats};

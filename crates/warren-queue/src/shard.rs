@@ -5,6 +5,7 @@
 //! themselves are in `queue`. It does not know whether Raft or memory is below it, nor on which node it runs.
 
 mod attach;
+mod lifecycle;
 mod record;
 mod request;
 
@@ -19,7 +20,7 @@ use warren_types::{
 use crate::gather::{Gather, Promises};
 use crate::queue::{Cache, GiveBack, Handed, Queue, Transit};
 use crate::session::leader::{Session, Sessions};
-use crate::{Input, LeaderConfig, Output, QueueDirectory};
+use crate::{DeathReason, Input, LeaderConfig, Output, QueueDirectory};
 
 /// The leader's machine of one host. Feed a batch of inputs with [`step`](Self::step), then [`flush`](Self::flush).
 #[derive(Debug)]
@@ -38,6 +39,16 @@ pub struct HostLeader {
     /// Until when, and by which nodes, withheld deliveries may still be claimed.
     opening: Option<Opening>,
     next_sweep: UnixMillis,
+    /// The catalogue's revision at which the queues' settings were taken.
+    refreshed_at: Option<u64>,
+    /// When which queue's head is to be looked at; as `Queue::timer`.
+    timers: BTreeSet<(UnixMillis, QueueId)>,
+    /// Queues that are deleted when nobody uses them.
+    leased: BTreeSet<QueueId>,
+    /// Queues of an earlier leader whose heads nobody has looked at.
+    unexamined: Vec<QueueId>,
+    /// Dead letters out of messages that were never let in.
+    refused_out: usize,
 }
 
 #[derive(Debug)]
@@ -75,7 +86,8 @@ impl HostLeader {
     pub fn open(config: LeaderConfig, opening: OpeningState, nodes: &[NodeId], now: UnixMillis) -> Self {
         let transit = Transit { messages: config.transit_messages, bytes: config.transit_bytes };
         let marks = marks(config.host);
-        let queues = opening.queues.iter().map(|state| (state.queue, Queue::open(state, transit, marks)));
+        let queues =
+            opening.queues.iter().map(|state| (state.queue, Queue::open(state, transit, marks, now)));
         let mut sessions = Sessions::default();
         for (id, last_seq) in opening.sessions {
             sessions.by_id.insert(id, Session::unattached(Some(last_seq), now));
@@ -91,6 +103,11 @@ impl HostLeader {
             awaiting_mark: BTreeSet::new(),
             opening: Some(Opening { nodes: nodes.iter().copied().collect(), until }),
             next_sweep: now,
+            refreshed_at: None,
+            timers: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            unexamined: Vec::new(),
+            refused_out: 0,
             config,
         };
         leader.release_if_claimed();
@@ -105,6 +122,9 @@ impl HostLeader {
         input: Input,
         outputs: &mut Vec<Output>,
     ) {
+        if self.refreshed_at.is_none() {
+            self.refresh(now, directory);
+        }
         match input {
             Input::Frame(key, HomeFrame::Attach(attach)) => {
                 self.on_attach(now, directory, key, attach, outputs);
@@ -126,10 +146,11 @@ impl HostLeader {
             }
             Input::Loaded { queue, messages, end } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.loaded(messages, end, &mut self.cache);
+                    queue.loaded(messages, end, now, &mut self.cache);
                     touch(queue, &mut self.touched);
                 }
             }
+            Input::DeadLettered { queue, position } => self.on_dead_lettered(queue, position),
             Input::QueueDeleted(queue) => self.on_queue_deleted(queue, outputs),
             Input::Tick => self.on_tick(now, directory, outputs),
         }
@@ -138,7 +159,8 @@ impl HostLeader {
     /// Ends a batch of inputs: delivers, proposes what waits as far as slots are free, tells each session its new
     /// marks.
     pub fn flush(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
-        self.deliver(outputs);
+        self.wake(now);
+        self.deliver(now, outputs);
         self.propose(now, outputs);
         self.sessions.tell(outputs);
         #[cfg(any(test, debug_assertions))]
@@ -243,18 +265,11 @@ impl HostLeader {
             }
             return;
         };
-        let mut known = None;
         for (seq, publish) in
             (first_seq..).zip(messages).skip(usize::try_from(repeated).unwrap_or(usize::MAX))
         {
             let SessionPublish { mut queues, message } = publish;
-            queues.retain(|queue| {
-                known == Some(*queue) || {
-                    let lives = self.queue(*queue, directory).is_some();
-                    known = lives.then_some(*queue).or(known);
-                    lives
-                }
-            });
+            self.admit(now, directory, id, seq, (&mut queues, &message), outputs);
             // Without a queue left it counts as done, and its sequence is still to be recorded; its body is not.
             let message = if queues.is_empty() { warren_types::Message::default() } else { message };
             self.gather.publish(id, EnqueuedMessage { seq, queues, message });
@@ -272,7 +287,13 @@ impl HostLeader {
         if let Some(queue) = self.queues.get_mut(&id) {
             let settled = queue.settle(session, ranges);
             touch(queue, &mut self.touched);
-            self.gather.settle(id, reason, settled);
+            if reason == SettleReason::Rejected && queue.dead_letters() {
+                for position in settled.iter().flat_map(|range| range.iter()) {
+                    queue.depart_unread(position, DeathReason::Rejected);
+                }
+            } else {
+                self.gather.settle(id, reason, settled);
+            }
         }
         self.gather.promise_settled(session, seq);
     }
@@ -337,7 +358,9 @@ impl HostLeader {
             return SubscribeOutcome::NoQueue;
         }
         let opening = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
-        let Some(queue) = self.queue(subscribe.queue, directory) else { return SubscribeOutcome::NoQueue };
+        let Some(queue) = self.queue(now, subscribe.queue, directory) else {
+            return SubscribeOutcome::NoQueue;
+        };
         let known = queue.consumers.contains(key);
         if !known && (queue.deleting.is_some() || now < queue.refuse_until) {
             return SubscribeOutcome::NoQueue;
@@ -346,6 +369,7 @@ impl HostLeader {
             return SubscribeOutcome::ExclusiveUse;
         }
         queue.consumers.add(session, subscribe, opening);
+        queue.last_used = now;
         // Where the catalogue is behind, nobody knows yet whether it matters.
         let record_use = !queue.used && spec.is_none_or(|spec| spec.auto_delete);
         queue.used |= record_use;
@@ -381,6 +405,7 @@ impl HostLeader {
         if let Some(queue) = self.queues.get_mut(&id)
             && queue.consumers.remove((session, subscription))
         {
+            queue.last_used = now;
             self.auto_delete(now, directory, id, outputs);
         }
     }
@@ -409,6 +434,10 @@ impl HostLeader {
         self.awaiting_mark.remove(&id);
         let Some(mut queue) = self.queues.remove(&id) else { return };
         queue.unload(&mut self.cache);
+        if let Some(timer) = queue.timer {
+            self.timers.remove(&(timer, id));
+        }
+        self.leased.remove(&id);
         for (session, subscription) in queue.consumers.take() {
             if let Some(of) = self.sessions.by_id.get_mut(&session) {
                 of.subscriptions.remove(&subscription);
@@ -431,6 +460,7 @@ impl HostLeader {
             }
         }
         self.expire_sessions(now, directory, outputs);
+        self.look_around(now, directory, outputs);
         if now >= self.next_sweep {
             self.next_sweep = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
             self.sweep(now, directory, outputs);
@@ -452,12 +482,19 @@ impl HostLeader {
         }
     }
 
-    fn deliver(&mut self, outputs: &mut Vec<Output>) {
+    fn deliver(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
         for id in std::mem::take(&mut self.touched) {
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.touched = false;
             let mut handed = Handed::default();
-            queue.deliver(&mut self.cache, &mut handed);
+            // Who waits gets what just came, even where it may not stay.
+            queue.expire(now, &mut self.cache);
+            queue.deliver(now, &mut self.cache, &mut handed);
+            if !queue.waits_for_mark {
+                queue.examined_to = queue.tail();
+                queue.expire(now, &mut self.cache);
+            }
+            queue.enforce_limits(&mut self.cache);
             if queue.waits_for_mark {
                 self.awaiting_mark.insert(id);
             }
@@ -473,13 +510,14 @@ impl HostLeader {
                 }
                 self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
             }
-            self.load(id, outputs);
+            self.load(now, id, outputs);
+            self.depart(id, outputs);
         }
     }
 
-    fn load(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
+    fn load(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let Some(request) = queue.load_wanted(&self.cache) else { return };
+        let Some(request) = queue.load_wanted(now, &self.cache) else { return };
         if !self.cache.has_room(request.max_bytes) {
             self.unload_idle();
         }
@@ -501,14 +539,21 @@ impl HostLeader {
     }
 
     /// The queue, if it lives; where the catalogue has one that this host has not met, it begins here.
-    fn queue(&mut self, id: QueueId, directory: &dyn QueueDirectory) -> Option<&mut Queue> {
+    fn queue(&mut self, now: UnixMillis, id: QueueId, directory: &dyn QueueDirectory) -> Option<&mut Queue> {
         if !self.queues.contains_key(&id) {
             if id <= directory.newest() && directory.queue(id).is_none() {
                 return None;
             }
             let transit =
                 Transit { messages: self.config.transit_messages, bytes: self.config.transit_bytes };
-            self.queues.insert(id, Queue::new(id, transit, marks(self.config.host)));
+            let mut queue = Queue::new(id, transit, marks(self.config.host), now);
+            if let Some(settings) = directory.settings(id) {
+                if settings.expires_ms.is_some() {
+                    self.leased.insert(id);
+                }
+                queue.configure(settings);
+            }
+            self.queues.insert(id, queue);
         }
         self.queues.get_mut(&id)
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use warren_proto::shard::{AppliedRecord, Enqueue, Op, OpeningState, QueueState, Record, StoredMessage};
-use warren_types::{LogIndex, Message, Position, PositionRange, QueueId, SessionId, Term};
+use warren_types::{LogIndex, Message, Position, PositionRange, QueueId, SessionId, Term, UnixMillis};
 
 #[derive(Clone, Debug, Default)]
 struct MemoryQueue {
@@ -20,6 +20,7 @@ struct MemoryQueue {
 #[derive(Clone, Debug)]
 struct Stored {
     delivery_count: u32,
+    time: UnixMillis,
     message: Message,
 }
 
@@ -44,7 +45,7 @@ impl MemoryStore {
         let mut positions = Vec::new();
         for op in &record.ops {
             match op {
-                Op::Enqueue(enqueue) => self.enqueue(enqueue, &mut positions),
+                Op::Enqueue(enqueue) => self.enqueue(enqueue, record.time, &mut positions),
                 Op::Settle { queue, reason: _, ranges } => self.settle(*queue, ranges),
                 Op::Return { queue, ranges } => self.give_back(*queue, ranges),
                 Op::Reserve { queue, up_to } => {
@@ -85,6 +86,7 @@ impl MemoryStore {
             loaded.push(StoredMessage {
                 position: *position,
                 delivery_count: stored.delivery_count,
+                time: stored.time,
                 message: stored.message.clone(),
             });
         }
@@ -124,7 +126,7 @@ impl MemoryStore {
         self.queues.get(&queue).map_or_else(Vec::new, |queue| queue.messages.keys().copied().collect())
     }
 
-    fn enqueue(&mut self, enqueue: &Enqueue, positions: &mut Vec<Position>) {
+    fn enqueue(&mut self, enqueue: &Enqueue, time: UnixMillis, positions: &mut Vec<Position>) {
         let passed = self.sessions.entry(enqueue.session).or_default();
         for enqueued in &enqueue.messages {
             let skip = enqueued.seq <= *passed;
@@ -136,7 +138,7 @@ impl MemoryStore {
                 let queue = self.queues.entry(*id).or_default();
                 queue.last = queue.last.next();
                 queue.bytes = queue.bytes.saturating_add(enqueued.message.size() as u64);
-                let stored = Stored { delivery_count: 0, message: enqueued.message.clone() };
+                let stored = Stored { delivery_count: 0, time, message: enqueued.message.clone() };
                 queue.messages.insert(queue.last, stored);
                 positions.push(queue.last);
             }

@@ -58,7 +58,10 @@ fn messages_pass_through_a_leader() {
                             },
                         ));
                     }
-                    Output::Send(..) | Output::Load { .. } | Output::DeleteQueue { .. } => {}
+                    Output::Send(..)
+                    | Output::Load { .. }
+                    | Output::DeleteQueue { .. }
+                    | Output::DeadLetter(_) => {}
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use warren_proto::shard::{AppliedRecord, EnqueuedMessage, OpeningState, Record, StoredMessage};
-use warren_types::{GroupId, LogIndex, Message, Position, QueueId, ShardId, Term};
+use warren_types::{GroupId, LogIndex, Message, Position, QueueId, ShardId, Term, UnixMillis};
 
 use crate::checkpoint::{CheckpointPart, Part};
 use crate::keys::{self, Space};
@@ -191,7 +191,12 @@ impl Replica {
             let counts: BTreeMap<u64, u32> = piece.messages.iter().copied().collect();
             let positions = piece.messages.iter().map(|(position, _)| *position);
             body::read_moved(&self.0.rocks, space, queue, positions, |position, message| {
-                loaded.take(position, counts.get(&position).copied().unwrap_or_default(), message)
+                loaded.take(
+                    position,
+                    counts.get(&position).copied().unwrap_or_default(),
+                    piece.run.time,
+                    message,
+                )
             })?;
         } else {
             let messages = self.0.decoded(piece.run.entry)?;
@@ -203,7 +208,7 @@ impl Replica {
                 let Some(message) = messages.get(ordinal) else {
                     break;
                 };
-                if !loaded.take(position, *count, message.message.clone()) {
+                if !loaded.take(position, *count, piece.run.time, message.message.clone()) {
                     break;
                 }
             }
@@ -354,13 +359,13 @@ struct Loaded {
 
 impl Loaded {
     /// False when it is full; the message that overfills is left out, unless it is the first.
-    fn take(&mut self, position: u64, delivery_count: u32, message: Message) -> bool {
+    fn take(&mut self, position: u64, delivery_count: u32, time: UnixMillis, message: Message) -> bool {
         let size = message.size();
         self.bytes = self.bytes.saturating_add(size);
         if self.is_full() && !self.messages.is_empty() {
             return false;
         }
-        self.messages.push(StoredMessage { position: Position(position), delivery_count, message });
+        self.messages.push(StoredMessage { position: Position(position), delivery_count, time, message });
         !self.is_full()
     }
 

@@ -1,7 +1,7 @@
 //! Stored values to and from bytes. Fixed layouts, little-endian; the seal around them is `checksum`'s.
 
 use bytes::Bytes;
-use warren_types::{LogIndex, Message, ShortStr, Term};
+use warren_types::{LogIndex, Message, ShortStr, Term, UnixMillis};
 
 use crate::shard::{QueueMeta, Run};
 
@@ -87,15 +87,24 @@ pub(crate) fn decode_queue(value: &[u8]) -> Option<QueueMeta> {
     value.end().map(|()| meta)
 }
 
+/// A run's flags: the entry has a message that went to several queues.
+const RUN_SHARED: u8 = 1;
+/// The time of the entry follows; runs of earlier versions have none.
+const RUN_TIMED: u8 = 2;
+
 /// A run with the settled positions and delivery counts inside it, as offsets from its first position.
 pub(crate) fn encode_run(run: &Run, settled: &[(u64, u64)], counts: &[(u64, u32)]) -> Vec<u8> {
     let offset = |position: u64| u32::try_from(position.saturating_sub(run.first)).unwrap_or(u32::MAX);
-    let mut out = Vec::with_capacity(25 + settled.len() * 8 + counts.len() * 8);
+    let mut out = Vec::with_capacity(33 + settled.len() * 8 + counts.len() * 8);
     out.extend_from_slice(&run.entry.to_le_bytes());
     out.extend_from_slice(&run.ordinal().to_le_bytes());
-    out.push(u8::from(run.is_shared()));
+    let timed = if run.time == UnixMillis(0) { 0 } else { RUN_TIMED };
+    out.push(timed | if run.is_shared() { RUN_SHARED } else { 0 });
     out.extend_from_slice(&run.count.to_le_bytes());
     out.extend_from_slice(&run.bytes.to_le_bytes());
+    if timed != 0 {
+        out.extend_from_slice(&run.time.0.to_le_bytes());
+    }
     out.extend_from_slice(&u32::try_from(settled.len()).unwrap_or(u32::MAX).to_le_bytes());
     for (first, last) in settled {
         out.extend_from_slice(&offset(*first).to_le_bytes());
@@ -120,10 +129,16 @@ pub(crate) fn decode_run(first: u64, value: &[u8]) -> Option<StoredRun> {
     let mut value = Reader(value);
     let entry = value.u64()?;
     let ordinal = value.u32()?;
-    let shared = value.u8()? != 0;
-    let mut run = Run::new(first, entry, ordinal, shared);
+    let flags = value.u8()?;
+    if flags & !(RUN_SHARED | RUN_TIMED) != 0 {
+        return None;
+    }
+    let mut run = Run::new(first, entry, ordinal, flags & RUN_SHARED != 0, UnixMillis(0));
     run.count = value.u32()?;
     run.bytes = value.u32()?;
+    if flags & RUN_TIMED != 0 {
+        run.time = UnixMillis(value.u64()?);
+    }
     let at = |offset: u32| first.checked_add(u64::from(offset));
     let ranges = value.u32()?;
     // The bytes that are there bound what is reserved.

@@ -7,6 +7,7 @@ mod message;
 mod names;
 mod queue;
 mod reply;
+mod settings;
 pub mod table;
 
 pub use ids::{
@@ -17,4 +18,5 @@ pub use message::{Message, PublishToken, SessionPublish};
 pub use names::{NameError, ShortStr};
 pub use queue::{ExclusiveOwner, QueueSpec};
 pub use reply::{AmqpError, CloseScope, ReplyCode};
+pub use settings::{Overflow, QueueSettings};
 pub use table::{AMQPValue, FieldTable};

@@ -2,6 +2,7 @@
 //! on. Knows no broker; checks that belong to publishing give the error that the client is told.
 
 mod build;
+mod death;
 mod headers;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,6 +10,7 @@ use warren_types::table::{self, MAX_DEPTH, TableError};
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode, ShortStr};
 
 pub use build::PropertiesBuilder;
+pub use death::{DeadMessage, Death, dead_letter};
 pub(crate) use headers::with_delivery_count;
 
 /// Longest expiration that RabbitMQ takes: ten years, in milliseconds.

@@ -1,15 +1,19 @@
 //! What of a queue is in memory: bounded for the whole host, the rest is read back.
 
 use warren_proto::shard::StoredMessage;
-use warren_types::Position;
+use warren_types::{Position, UnixMillis};
 
+use super::deliver::Head;
 use super::{Queue, Ready, before, size_of};
+use crate::DeathReason;
 
 /// A queue reads ahead while less than this is loaded.
 const LOW_MESSAGES: usize = 1024;
 const LOW_BYTES: u64 = 1 << 20;
 /// The largest read, and the smallest that a queue with a waiting consumer gets when the cache is full.
 const LOAD_MESSAGES: u32 = 2048;
+/// What is read of a queue that nobody consumes, to see what its head is.
+const LOAD_MESSAGES_IDLE: u32 = 32;
 const LOAD_BYTES: u64 = 4 << 20;
 const LOAD_BYTES_MIN: u64 = 64 << 10;
 
@@ -57,8 +61,22 @@ impl Queue {
     }
 
     /// The read that it needs now, if any: the first one ready is not in memory, or the window runs low.
-    pub(crate) fn load_wanted(&mut self, cache: &Cache) -> Option<LoadRequest> {
-        if self.loading.is_some() || !self.has_demand() {
+    pub(crate) fn load_wanted(&mut self, now: UnixMillis, cache: &Cache) -> Option<LoadRequest> {
+        if self.loading.is_some() {
+            return None;
+        }
+        if let Some(dead) = self.dying.read_wanted() {
+            let request = LoadRequest {
+                after: before(dead.first),
+                max_messages: u32::try_from(dead.count()).unwrap_or(LOAD_MESSAGES).min(LOAD_MESSAGES),
+                max_bytes: LOAD_BYTES,
+                tail: self.tail(),
+            };
+            self.loading = Some(request);
+            return Some(request);
+        }
+        let demand = self.has_demand();
+        if !demand && !self.wants_head(now) {
             return None;
         }
         let first_loaded = self.first_loaded();
@@ -74,13 +92,20 @@ impl Queue {
             }
         };
         let room = cache.limit.saturating_sub(cache.used).clamp(LOAD_BYTES_MIN, LOAD_BYTES);
-        let request = LoadRequest { after, max_messages: LOAD_MESSAGES, max_bytes: room, tail: self.tail() };
+        let max_messages = if demand { LOAD_MESSAGES } else { LOAD_MESSAGES_IDLE };
+        let request = LoadRequest { after, max_messages, max_bytes: room, tail: self.tail() };
         self.loading = Some(request);
         Some(request)
     }
 
     /// Takes what was read. Whatever was settled, purged or delivered meanwhile is passed over.
-    pub(crate) fn loaded(&mut self, messages: Vec<StoredMessage>, end: bool, cache: &mut Cache) {
+    pub(crate) fn loaded(
+        &mut self,
+        messages: Vec<StoredMessage>,
+        end: bool,
+        now: UnixMillis,
+        cache: &mut Cache,
+    ) {
         let Some(request) = self.loading.take() else { return };
         let mut seen = request.after;
         for stored in messages {
@@ -91,13 +116,16 @@ impl Queue {
             }
             self.drop_lost(seen, before(position));
             seen = position;
+            if self.dying.read(position, &stored.message) {
+                continue;
+            }
             if position > self.loaded_to {
                 // Positions above the applied tail are not ours yet: their record has still to come.
                 if position <= self.tail() && request.after <= self.loaded_to {
-                    self.load_into_window(stored, cache);
+                    self.load_into_window(stored, now, cache);
                 }
             } else if self.returned.remove(position) {
-                self.load_into_back(stored, cache);
+                self.load_into_back(stored, now, cache);
             }
         }
         let covered = if end { seen.max(request.tail) } else { seen };
@@ -109,6 +137,11 @@ impl Queue {
 
     /// Takes everything loaded out of memory, but counts it on.
     pub(crate) fn unload(&mut self, cache: &mut Cache) {
+        self.head_sleeps_until = match self.head() {
+            Head::InWindow | Head::AwaitsMark => self.window.front().map(|ready| ready.expires),
+            Head::InBack => self.back.first_key_value().map(|(_, ready)| ready.expires),
+            Head::NotLoaded | Head::Empty => self.head_sleeps_until,
+        };
         if let Some(first) = self.window.front() {
             self.loaded_to = before(first.position);
         }
@@ -142,18 +175,21 @@ impl Queue {
         })
     }
 
-    fn load_into_window(&mut self, stored: StoredMessage, cache: &mut Cache) {
+    fn load_into_window(&mut self, stored: StoredMessage, now: UnixMillis, cache: &mut Cache) {
+        let expires = self.expires(since(&stored, now), &stored.message);
         cache.add(size_of(&stored.message));
         self.loaded_to = stored.position;
         self.window.push_back(Ready {
             position: stored.position,
             redelivered: false,
             delivery_count: stored.delivery_count,
+            expires,
             message: stored.message,
         });
     }
 
-    fn load_into_back(&mut self, stored: StoredMessage, cache: &mut Cache) {
+    fn load_into_back(&mut self, stored: StoredMessage, now: UnixMillis, cache: &mut Cache) {
+        let expires = self.expires(since(&stored, now), &stored.message);
         cache.add(size_of(&stored.message));
         let position = stored.position;
         let unseen = self.unseen.remove(position);
@@ -163,21 +199,36 @@ impl Queue {
         if delivery_count > 0 {
             self.counts.insert(position, delivery_count);
         }
-        let ready = Ready { position, redelivered: !unseen, delivery_count, message: stored.message };
+        let ready =
+            Ready { position, redelivered: !unseen, delivery_count, expires, message: stored.message };
+        if self.settings.delivery_limit.is_some_and(|limit| u64::from(delivery_count) > limit) {
+            // An earlier leader counted them and could not carry it out.
+            self.depart(ready, DeathReason::DeliveryLimit, cache);
+            return;
+        }
         self.back.insert(position, ready);
     }
 
     /// What came back within these places but was not found in the store is not there any more. It cannot happen
     /// unless the leader and its store disagree; then waiting for it would stop the queue.
     fn drop_lost(&mut self, after: Position, up_to: Position) {
-        if self.returned.is_empty() || up_to <= after {
+        if up_to <= after {
             return;
         }
         let range = warren_types::PositionRange { first: after.next(), last: up_to };
+        self.dying.lose(range);
+        if self.returned.is_empty() {
+            return;
+        }
         for lost in self.returned.take_range(range) {
             debug_assert!(false, "returned but not in the store: {lost:?}");
             self.unseen.take_range(lost);
             self.live = self.live.saturating_sub(lost.count());
         }
     }
+}
+
+/// Since when the message counts as being here.
+fn since(stored: &StoredMessage, now: UnixMillis) -> UnixMillis {
+    if stored.time == UnixMillis(0) { now } else { stored.time }
 }

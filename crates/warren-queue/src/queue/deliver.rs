@@ -1,9 +1,10 @@
 //! Spine 13 to 14: ready messages to whoever has room. Before: `enqueue`, `settle`. After: the session's frames.
 
 use warren_proto::session::Delivery;
-use warren_types::Position;
+use warren_types::{Position, UnixMillis};
 
-use super::{Cache, ConsumerKey, Get, Holder, Queue, Ready, size_of};
+use super::{Cache, ConsumerKey, Get, Holder, Queue, Ready, body_of, size_of};
+use crate::DeathReason;
 
 /// What a round of deliveries handed out.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(crate) struct Handed {
 }
 
 /// The first ready message.
-enum Head {
+pub(super) enum Head {
     /// Loaded and allowed to go.
     InWindow,
     InBack,
@@ -30,13 +31,18 @@ enum Head {
 impl Queue {
     /// Hands out, in order, as much as can go now. Nothing goes while positions are withheld: what they stand for
     /// comes first.
-    pub(crate) fn deliver(&mut self, cache: &mut Cache, handed: &mut Handed) {
+    pub(crate) fn deliver(&mut self, now: UnixMillis, cache: &mut Cache, handed: &mut Handed) {
         self.waits_for_mark = false;
         if !self.withheld.is_empty() {
             return;
         }
         while !self.gets.is_empty() || self.consumers.has_room() {
+            let expired = self.head_has_expired(now);
+            if expired && self.dying.is_full() {
+                return;
+            }
             let ready = match self.head() {
+                Head::AwaitsMark if expired => self.window.pop_front(),
                 Head::InWindow => self.window.pop_front(),
                 Head::InBack => self.back.pop_first().map(|(_, ready)| ready),
                 Head::AwaitsMark => {
@@ -51,12 +57,16 @@ impl Queue {
                 }
             };
             let Some(ready) = ready else { return };
+            if expired {
+                self.depart(ready, DeathReason::Expired, cache);
+                continue;
+            }
             cache.remove(size_of(&ready.message));
             self.hand_out(ready, handed);
         }
     }
 
-    fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         let returned = self.returned.first();
         let back = self.back.first_key_value().map(|(position, _)| *position);
         let window = self.window.front().map(|ready| ready.position);
@@ -74,15 +84,16 @@ impl Queue {
 
     fn hand_out(&mut self, ready: Ready, handed: &mut Handed) {
         let position = ready.position;
-        let size = size_of(&ready.message);
+        let (size, body) = (size_of(&ready.message), body_of(&ready.message));
         let holder = |session, subscription| Holder {
             session,
             subscription,
-            size: u32::try_from(size).unwrap_or(u32::MAX),
+            size: u32::try_from(body).unwrap_or(u32::MAX),
             redelivered: ready.redelivered,
         };
-        self.ready_bytes = self.ready_bytes.saturating_sub(size);
+        self.ready_bytes = self.ready_bytes.saturating_sub(body);
         self.delivered_to = self.delivered_to.max(position);
+        self.head_sleeps_until = None;
         if ready.delivery_count > 0 {
             self.counts.insert(position, ready.delivery_count);
         }
@@ -112,7 +123,7 @@ impl Queue {
             Holder {
                 session,
                 subscription: Some(subscription),
-                size: u32::try_from(size).unwrap_or(u32::MAX),
+                size: u32::try_from(body).unwrap_or(u32::MAX),
                 redelivered,
             },
         );

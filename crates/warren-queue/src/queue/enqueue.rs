@@ -1,8 +1,9 @@
 //! Spine 13: a committed message comes into order. Before: `shard`, which has it from the log. After: `deliver`.
 
-use warren_types::{Message, Position};
+use warren_types::{Message, Position, UnixMillis};
 
-use super::{Cache, Queue, Ready, before, size_of};
+use super::policy::NEVER;
+use super::{Cache, Queue, Ready, before, body_of, size_of};
 
 /// The first reach of a mark whose consumers had to wait.
 const AHEAD_FIRST: u64 = 512;
@@ -12,14 +13,22 @@ const AHEAD_MAX: u64 = 4096;
 impl Queue {
     /// Takes a message that the log has given this place. It is kept in memory if it follows what is in memory and
     /// there is room; else it is only counted, and read back when its turn comes.
-    pub(crate) fn committed(&mut self, position: Position, message: Message, cache: &mut Cache) {
+    pub(crate) fn committed(
+        &mut self,
+        position: Position,
+        message: Message,
+        now: UnixMillis,
+        cache: &mut Cache,
+    ) {
         debug_assert!(position >= self.next, "positions ascend");
         let follows = self.loaded_to >= self.tail();
         self.next = position.next();
         self.predicted = self.predicted.max(self.next);
         self.live += 1;
         let size = size_of(&message);
-        self.ready_bytes = self.ready_bytes.saturating_add(size);
+        self.ready_bytes = self.ready_bytes.saturating_add(body_of(&message));
+        let expires = self.expires(now, &message);
+        self.may_expire |= expires != NEVER;
         if !follows {
             return;
         }
@@ -27,7 +36,13 @@ impl Queue {
         if cache.has_room(size) || (self.window.is_empty() && self.has_demand()) {
             cache.add(size);
             self.loaded_to = position;
-            self.window.push_back(Ready { position, redelivered: false, delivery_count: 0, message });
+            self.window.push_back(Ready {
+                position,
+                redelivered: false,
+                delivery_count: 0,
+                expires,
+                message,
+            });
         } else {
             self.loaded_to = self.loaded_to.max(before(position));
         }

@@ -14,25 +14,34 @@
 //! | `back` | came back; loaded | no |
 //! | `window` | never delivered; loaded | yes, up to `loaded_to` |
 //! | (the store) | never delivered; not loaded | above `loaded_to` |
+//!
+//! What `policy` and `settle` have taken out for its dead-letter exchange is in `dying`, and counts as gone.
 
 mod cache;
 mod consumer;
 mod deliver;
+mod dying;
 mod enqueue;
+mod policy;
 mod recover;
 mod settle;
+mod stamp;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use warren_proto::session::Counts;
 use warren_proto::shard::QueueState;
-use warren_types::{Message, Position, QueueId, RequestId, SessionId, SubscriptionId, UnixMillis};
+use warren_types::{
+    Message, Position, QueueId, QueueSettings, RequestId, SessionId, SubscriptionId, UnixMillis,
+};
 
 pub(crate) use cache::{Cache, LoadRequest};
 pub(crate) use consumer::{Consumer, ConsumerKey, Consumers, Transit};
 pub(crate) use deliver::Handed;
 pub(crate) use settle::GiveBack;
 
+use crate::DeathReason;
 use crate::held::Held;
 use crate::positions::PositionSet;
 
@@ -42,7 +51,7 @@ pub(crate) struct Holder {
     pub(crate) session: SessionId,
     /// `None`: it came by `basic.get`.
     pub(crate) subscription: Option<SubscriptionId>,
-    /// Size of the message; 0 where it is not known.
+    /// Size of the body; 0 where it is not known.
     pub(crate) size: u32,
     /// It was `redelivered` when it went out.
     pub(crate) redelivered: bool,
@@ -60,6 +69,8 @@ pub(crate) struct Ready {
     pub(crate) position: Position,
     pub(crate) redelivered: bool,
     pub(crate) delivery_count: u32,
+    /// From then on it is not delivered.
+    pub(crate) expires: UnixMillis,
     pub(crate) message: Message,
 }
 
@@ -80,7 +91,7 @@ pub(crate) struct Queue {
     pub(crate) predicted: Position,
     /// Messages in it, without those whose settling is under way.
     pub(crate) live: u64,
-    /// Their size without the delivered ones, as far as known.
+    /// Their body bytes without the delivered ones, as far as known.
     pub(crate) ready_bytes: u64,
     /// Positions up to here may be delivered: the mark is committed.
     pub(crate) mark: Position,
@@ -116,11 +127,29 @@ pub(crate) struct Queue {
     pub(crate) touched: bool,
     /// Its first message waits for the mark.
     pub(crate) waits_for_mark: bool,
+    /// What the catalogue asks of it, as of the last look there.
+    pub(crate) settings: Arc<QueueSettings>,
+    /// Messages let in whose record is not applied yet, and their body bytes.
+    pub(crate) admitted: u64,
+    pub(crate) admitted_bytes: u64,
+    /// Some of its messages may have a time to live.
+    pub(crate) may_expire: bool,
+    /// Messages up to here have been offered to consumers once.
+    pub(crate) examined_to: Position,
+    /// The head was unloaded; it does not expire before that.
+    pub(crate) head_sleeps_until: Option<UnixMillis>,
+    /// When the host looks at it again by itself.
+    pub(crate) timer: Option<UnixMillis>,
+    /// What has left it, to be recorded.
+    pub(crate) gone: Vec<(DeathReason, Position)>,
+    pub(crate) dying: dying::Dying,
+    /// When it last had a consumer or a `basic.get`.
+    pub(crate) last_used: UnixMillis,
 }
 
 impl Queue {
     /// A queue that has held nothing. `marks` is false where deliveries need no committed mark.
-    pub(crate) fn new(id: QueueId, transit: Transit, marks: bool) -> Self {
+    pub(crate) fn new(id: QueueId, transit: Transit, marks: bool, now: UnixMillis) -> Self {
         let state = QueueState {
             queue: id,
             next_position: Position(1),
@@ -130,7 +159,7 @@ impl Queue {
             maybe_delivered: Vec::new(),
             used: false,
         };
-        Self::open(&state, transit, marks)
+        Self::open(&state, transit, marks, now)
     }
 
     /// Ready messages: not delivered, not withheld.
@@ -165,7 +194,12 @@ pub(crate) fn before(position: Position) -> Position {
     Position(position.0.saturating_sub(1))
 }
 
-/// A message's size as the queue counts it.
+/// A message's body bytes, as length limits count them.
+pub(crate) fn body_of(message: &Message) -> u64 {
+    message.body.len() as u64
+}
+
+/// A message's size as the cache counts it.
 pub(crate) fn size_of(message: &Message) -> u64 {
     message.size() as u64
 }

@@ -1,7 +1,9 @@
 //! A queue's begin after another leader, and what a home claims when it attaches.
 
+use std::sync::Arc;
+
 use warren_proto::shard::QueueState;
-use warren_types::{Position, PositionRange, SessionId, SubscriptionId};
+use warren_types::{Position, PositionRange, SessionId, SubscriptionId, UnixMillis};
 
 use super::{Cache, Consumers, GiveBack, Holder, Queue, Transit, before, size_of};
 use crate::held::Held;
@@ -10,7 +12,7 @@ use crate::positions::PositionSet;
 impl Queue {
     /// The queue as the replica has it. What an earlier leader may have delivered is withheld until it is claimed
     /// or released.
-    pub(crate) fn open(state: &QueueState, transit: Transit, marks: bool) -> Self {
+    pub(crate) fn open(state: &QueueState, transit: Transit, marks: bool, now: UnixMillis) -> Self {
         let withheld: PositionSet = state.maybe_delivered.iter().copied().collect();
         // Everything live at or below the mark is in `maybe_delivered`, so it is accounted for.
         let mark = state.mark.min(before(state.next_position)).max(withheld.last().unwrap_or_default());
@@ -38,9 +40,20 @@ impl Queue {
             loading: None,
             used: state.used,
             deleting: None,
-            refuse_until: warren_types::UnixMillis(0),
+            refuse_until: UnixMillis(0),
             touched: false,
             waits_for_mark: false,
+            settings: Arc::default(),
+            admitted: 0,
+            admitted_bytes: 0,
+            // Nobody knows what is in the store until its head has been looked at.
+            may_expire: state.live > 0,
+            examined_to: before(state.next_position),
+            head_sleeps_until: None,
+            timer: None,
+            gone: Vec::new(),
+            dying: super::dying::Dying::default(),
+            last_used: now,
         }
     }
 
@@ -113,6 +126,7 @@ impl Queue {
 
     /// Nobody can claim any more: what is withheld goes back to its place.
     pub(crate) fn release_withheld(&mut self) {
+        self.head_sleeps_until = None;
         for range in std::mem::take(&mut self.withheld).ranges() {
             self.returned.insert_range(range);
         }

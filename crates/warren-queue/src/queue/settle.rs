@@ -3,6 +3,7 @@
 use warren_types::{Position, PositionRange, SessionId};
 
 use super::{Cache, Holder, Queue, size_of};
+use crate::DeathReason;
 
 /// How deliveries go back.
 #[derive(Clone, Copy, Debug)]
@@ -73,22 +74,33 @@ impl Queue {
         self.loaded_to = self.loaded_to.max(up_to);
         self.live -= purged;
         self.ready_bytes = 0;
+        self.head_sleeps_until = None;
         let mut keep: crate::PositionSet = self.unacked.ranges(|_| true).into_iter().collect();
         for range in self.withheld.ranges() {
             keep.insert_range(range);
         }
+        for position in self.dying.positions() {
+            keep.insert(position);
+        }
         (purged, up_to, keep.ranges().collect())
     }
 
-    /// A position that was held is ready again, below everything that was never delivered.
+    /// A position that was held is ready again, below everything that was never delivered; or it leaves for good if
+    /// its deliveries have failed too often.
     pub(crate) fn put_back(&mut self, position: Position, holder: Holder, how: GiveBack) {
-        self.returned.insert(position);
-        if !how.seen && !holder.redelivered {
-            self.unseen.insert(position);
-        }
         if how.failed {
             let count = self.counts.entry(position).or_default();
             *count = count.saturating_add(1);
+            if self.settings.delivery_limit.is_some_and(|limit| u64::from(*count) > limit) {
+                self.live = self.live.saturating_sub(1);
+                self.depart_unread(position, DeathReason::DeliveryLimit);
+                return;
+            }
+        }
+        self.head_sleeps_until = None;
+        self.returned.insert(position);
+        if !how.seen && !holder.redelivered {
+            self.unseen.insert(position);
         }
         self.ready_bytes = self.ready_bytes.saturating_add(u64::from(holder.size));
     }

@@ -36,7 +36,7 @@ pub(crate) struct Session {
     pub(crate) settled_seq: u64,
     pub(crate) confirm_due: bool,
     pub(crate) settled_due: bool,
-    /// Sequences refused by policy since the last `Confirmed`, ascending.
+    /// Sequences refused by policy that no `Confirmed` has told yet, ascending.
     pub(crate) rejected: Vec<u64>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, QueueId>,
     pub(crate) asks: VecDeque<WaitingAsk>,
@@ -149,7 +149,8 @@ impl Sessions {
             let settled = std::mem::take(&mut session.settled_due);
             let Some(key) = session.key else { continue };
             if confirm && let Some(up_to_seq) = session.applied_seq {
-                let rejected = std::mem::take(&mut session.rejected);
+                let later = session.rejected.partition_point(|seq| *seq <= up_to_seq);
+                let rejected = session.rejected.drain(..later).collect();
                 outputs.push(Output::Send(key, LeaderFrame::Confirmed { up_to_seq, rejected }));
             }
             if settled {

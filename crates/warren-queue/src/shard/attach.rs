@@ -233,7 +233,9 @@ impl HostLeader {
             // Else the log does not know it: nothing of it was ever proposed.
             && session.admitted_seq.is_some()
         {
-            self.gather.close(id);
+            for message in self.gather.close(id) {
+                self.leave(&message);
+            }
         }
     }
 

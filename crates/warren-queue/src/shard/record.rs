@@ -124,6 +124,7 @@ impl HostLeader {
         outputs: &mut Vec<Output>,
     ) {
         for enqueued in enqueue.messages {
+            self.leave(&enqueued);
             let mut message = Some(enqueued.message);
             let count = enqueued.queues.len();
             for (at, id) in enqueued.queues.into_iter().enumerate() {
@@ -132,7 +133,7 @@ impl HostLeader {
                 let Some(queue) = self.queues.get_mut(&id) else { continue };
                 let copy = if at + 1 == count { message.take() } else { message.clone() };
                 if let Some(message) = copy {
-                    queue.committed(position, message, &mut self.cache);
+                    queue.committed(position, message, now, &mut self.cache);
                     touch(queue, &mut self.touched);
                 }
             }

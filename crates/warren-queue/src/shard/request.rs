@@ -58,8 +58,11 @@ impl HostLeader {
     ) -> Option<Answer> {
         match ask {
             Ask::Get { queue, ack_mode: _ } => {
-                let Some(queue) = self.queue(*queue, directory) else { return Some(Answer::NoQueue) };
+                let Some(queue) = self.queue(now, *queue, directory) else {
+                    return Some(Answer::NoQueue);
+                };
                 queue.gets.push_back(Get { session, request });
+                queue.last_used = now;
                 let id = queue.id;
                 self.touch(id);
                 None
@@ -111,7 +114,7 @@ impl HostLeader {
         }
         let refuse_until = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
         // It begins here even if it has held nothing: it must remember what it promises.
-        let Some(queue) = self.queue(id, directory) else { return Answer::NoQueue };
+        let Some(queue) = self.queue(now, id, directory) else { return Answer::NoQueue };
         if if_unused && !queue.consumers.is_empty() {
             return Answer::CheckDelete(DeleteOutcome::InUse);
         }

@@ -9,10 +9,12 @@ use warren_proto::session::{
     Answer, Ask, Attach, Delivery, Held, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome,
 };
 use warren_proto::shard::{AppliedRecord, Op, Record};
-use warren_queue::{HostLeader, Input, LeaderConfig, MemoryStore, Output, QueueDirectory, SessionKey};
+use warren_queue::{
+    DeadLetter, HostLeader, Input, LeaderConfig, MemoryStore, Output, QueueDirectory, SessionKey,
+};
 use warren_types::{
-    AckMode, FieldTable, Message, NodeId, Position, PositionRange, QueueHost, QueueId, QueueSpec, RequestId,
-    SessionId, SessionPublish, ShardId, SubscriptionId, UnixMillis,
+    AckMode, FieldTable, Message, NodeId, Position, PositionRange, QueueHost, QueueId, QueueSettings,
+    QueueSpec, RequestId, SessionId, SessionPublish, ShardId, SubscriptionId, UnixMillis,
 };
 
 /// The catalogue.
@@ -20,6 +22,8 @@ use warren_types::{
 pub struct Directory {
     pub queues: BTreeMap<QueueId, Arc<QueueSpec>>,
     pub newest: QueueId,
+    pub settings: BTreeMap<QueueId, Arc<QueueSettings>>,
+    pub revision: u64,
 }
 
 impl Directory {
@@ -55,6 +59,20 @@ impl QueueDirectory for Directory {
     fn newest(&self) -> QueueId {
         self.newest
     }
+
+    fn settings(&self, id: QueueId) -> Option<Arc<QueueSettings>> {
+        self.queue(id)?;
+        Some(self.settings.get(&id).cloned().unwrap_or_default())
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn leased(&self, _: QueueHost) -> Vec<QueueId> {
+        let leased = |(id, settings): (&QueueId, &Arc<QueueSettings>)| settings.expires_ms.map(|_| *id);
+        self.settings.iter().filter_map(leased).collect()
+    }
 }
 
 pub fn config() -> LeaderConfig {
@@ -89,6 +107,10 @@ pub struct Bench {
     pub records: Vec<Record>,
     pub loads: usize,
     pub deletes: Vec<QueueId>,
+    /// Dead letters in the shell's hands.
+    pub letters: VecDeque<DeadLetter>,
+    /// Sequences that were nacked.
+    pub nacked: Vec<u64>,
     frames: BTreeMap<SessionKey, Vec<LeaderFrame>>,
     seqs: BTreeMap<SessionKey, (u64, u64)>,
     next_request: u64,
@@ -115,6 +137,8 @@ impl Bench {
             records: Vec::new(),
             loads: 0,
             deletes: Vec::new(),
+            letters: VecDeque::new(),
+            nacked: Vec::new(),
             frames: BTreeMap::new(),
             seqs: BTreeMap::new(),
             next_request: 1,
@@ -194,6 +218,10 @@ impl Bench {
                 Output::Send(key, frame) => {
                     let bytes = frame.encode();
                     assert_eq!(LeaderFrame::decode(bytes).unwrap(), frame);
+                    if let LeaderFrame::Confirmed { up_to_seq, rejected } = &frame {
+                        assert!(rejected.iter().all(|seq| seq <= up_to_seq), "{frame:?}");
+                        self.nacked.extend(rejected);
+                    }
                     self.frames.entry(key).or_default().push(frame);
                 }
                 Output::Load { queue, after, max_messages, max_bytes } => {
@@ -204,6 +232,7 @@ impl Bench {
                     self.leader.step(self.now, &self.directory, loaded, &mut outputs);
                     self.carry_out(outputs);
                 }
+                Output::DeadLetter(letter) => self.letters.push_back(*letter),
                 Output::DeleteQueue { queue } => self.deletes.push(queue),
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use warren_proto::shard::{Enqueue, Op, Record};
-use warren_types::{LogIndex, Position, QueueId};
+use warren_types::{LogIndex, Position, QueueId, UnixMillis};
 
 use super::apply::ShardState;
 use super::runs::Run;
@@ -11,6 +11,7 @@ use super::runs::Run;
 /// What one log entry has brought so far.
 pub(super) struct Arrival {
     entry: u64,
+    time: UnixMillis,
     /// Some message of the entry goes to several queues.
     shared: bool,
     /// The next message's number in the entry, skipped ones included.
@@ -31,7 +32,7 @@ impl Arrival {
             | Op::CloseSession { .. }
             | Op::MarkUsed { .. } => false,
         });
-        Self { entry: index.0, shared, ordinal: 0, open: BTreeMap::new() }
+        Self { entry: index.0, time: record.time, shared, ordinal: 0, open: BTreeMap::new() }
     }
 }
 
@@ -58,10 +59,9 @@ impl ShardState {
                 let queue = self.queue_mut(*id);
                 let position = queue.meta.next;
                 queue.meta.next = position.saturating_add(1);
-                let run = arrival
-                    .open
-                    .entry(*id)
-                    .or_insert_with(|| Run::new(position, arrival.entry, ordinal, arrival.shared));
+                let run = arrival.open.entry(*id).or_insert_with(|| {
+                    Run::new(position, arrival.entry, ordinal, arrival.shared, arrival.time)
+                });
                 run.grow(message.message.body.len());
                 positions.push(Position(position));
             }

@@ -1,0 +1,182 @@
+//! Dead messages on their way from the queue they left to the queues that their dead-letter exchange names: the node's own
+//! publisher. A leader's task hands them in; once every target has confirmed it is told, and only then forgets them.
+//!
+//! Before: `host`. After: `session`, as for any publish. Bounded by what each queue may have on its way at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use warren_amqp::properties::{Death, Properties, dead_letter};
+use warren_catalogue::Catalogue;
+use warren_catalogue::routing::{RouteInput, RouteSet};
+use warren_queue::DeadLetter;
+use warren_types::{
+    ChannelNumber, Position, PublishToken, QueueHost, QueueId, QueueSpec, SessionPublish, ShortStr,
+};
+
+use crate::broker::Broker;
+use crate::clock;
+use crate::mailbox::Mailbox;
+use crate::registry::{ConnectionEvent, INTERNAL};
+use crate::session::SessionInput;
+
+/// Taken in one turn.
+const PER_TURN: usize = 128;
+
+/// Where a host's task learns which of its dead letters are safe.
+pub(crate) type Buried = Mailbox<(QueueId, Position)>;
+
+/// A dead message, and who waits for it.
+pub(crate) struct Burial {
+    /// The queue that it left, as the catalogue had it then.
+    pub(crate) spec: Arc<QueueSpec>,
+    pub(crate) letter: Box<DeadLetter>,
+    pub(crate) done: Arc<Buried>,
+}
+
+struct Outstanding {
+    hosts: usize,
+    queue: QueueId,
+    position: Position,
+    done: Arc<Buried>,
+}
+
+type Batches = Vec<(QueueHost, Vec<(PublishToken, SessionPublish)>)>;
+
+/// Runs until the node stops.
+pub(crate) async fn run(broker: Arc<Broker>, burials: Arc<Mailbox<Burial>>, running: CancellationToken) {
+    let confirms = Arc::clone(broker.connections().internal());
+    let mut undertaker = Undertaker { broker, number: 0, outstanding: HashMap::new() };
+    let (mut taken, mut told) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            () = running.cancelled() => break,
+            _ = confirms.recv_many(&mut told, PER_TURN) => undertaker.confirmed(&mut told),
+            _ = burials.recv_many(&mut taken, PER_TURN) => undertaker.bury(&mut taken),
+        }
+    }
+}
+
+struct Undertaker {
+    broker: Arc<Broker>,
+    number: u64,
+    outstanding: HashMap<u64, Outstanding>,
+}
+
+impl Undertaker {
+    fn bury(&mut self, burials: &mut Vec<Burial>) {
+        let mut batches = Batches::new();
+        {
+            let catalogue = self.broker.catalogue().read();
+            let time = clock::now().0 / 1000;
+            for burial in burials.drain(..) {
+                let (queue, position) = (burial.letter.queue, burial.letter.position);
+                let targets = route(&catalogue, &burial, time);
+                if targets.is_empty() {
+                    let _stopped = burial.done.push((queue, position));
+                    continue;
+                }
+                self.number += 1;
+                let number = self.number;
+                let token =
+                    PublishToken { connection: INTERNAL, channel: ChannelNumber(0), opening: 0, number };
+                let outstanding = Outstanding { hosts: targets.len(), queue, position, done: burial.done };
+                self.outstanding.insert(number, outstanding);
+                for (host, publish) in targets {
+                    match batches.iter_mut().find(|(known, _)| *known == host) {
+                        Some((_, batch)) => batch.push((token, publish)),
+                        None => batches.push((host, vec![(token, publish)])),
+                    }
+                }
+            }
+        }
+        for (host, batch) in batches {
+            let session = self.broker.session(host);
+            match session.inputs().try_send(SessionInput::Publish(batch)) {
+                Ok(()) => {}
+                // One host that takes nothing now must not hold up the others.
+                Err(TrySendError::Full(input)) => {
+                    tokio::spawn(async move {
+                        let _stopping = session.inputs().send(input).await;
+                    });
+                }
+                Err(TrySendError::Closed(_)) => debug!(%host, "stopping: the next leader buries them"),
+            }
+        }
+    }
+
+    /// A target that refuses a dead letter has dropped it: that too is the end of it.
+    fn confirmed(&mut self, events: &mut Vec<ConnectionEvent>) {
+        for event in events.drain(..) {
+            match event {
+                ConnectionEvent::Confirmed(tokens) | ConnectionEvent::Rejected(tokens) => {
+                    for token in tokens {
+                        self.count_down(token.number);
+                    }
+                }
+                // It consumes nothing and nobody closes it.
+                ConnectionEvent::Deliver { .. }
+                | ConnectionEvent::Cancelled(_)
+                | ConnectionEvent::Close(_) => {}
+            }
+        }
+    }
+
+    fn count_down(&mut self, number: u64) {
+        let Some(outstanding) = self.outstanding.get_mut(&number) else { return };
+        outstanding.hosts -= 1;
+        if outstanding.hosts == 0
+            && let Some(outstanding) = self.outstanding.remove(&number)
+        {
+            // A host that has stopped does not care; the next leader finds the message and does it again.
+            let _stopped = outstanding.done.push((outstanding.queue, outstanding.position));
+        }
+    }
+}
+
+/// The changed message for each host with a queue that gets it. Nothing where there is no such exchange, no route, or
+/// only a way round in a circle: then the message is dropped.
+fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, SessionPublish)> {
+    let Burial { spec, letter, .. } = burial;
+    let settings = &letter.settings;
+    let Some(name) = settings.dead_letter_exchange.as_deref() else { return Vec::new() };
+    // A name that is too long names nothing.
+    let Ok(exchange) = ShortStr::try_from(name) else { return Vec::new() };
+    let key = settings.dead_letter_routing_key.as_deref().and_then(|key| ShortStr::try_from(key).ok());
+    let death = Death {
+        queue: &spec.name,
+        reason: letter.reason.as_str(),
+        time,
+        exchange: &exchange,
+        routing_key: key.as_ref(),
+    };
+    let dead = dead_letter(&letter.message, &death);
+    let mut keys: Vec<&str> = vec![dead.message.routing_key.as_str()];
+    keys.extend(dead.extra_keys.iter().map(String::as_str));
+    let headers = || Properties::new(&dead.message.properties).headers();
+    let mut set = RouteSet::default();
+    let input = RouteInput { routing_keys: &keys, headers: &headers };
+    if let Err(missing) = catalogue.route(&spec.vhost, name, input, &mut set) {
+        debug!(queue = %spec.name, %missing, "a dead message is dropped");
+        return Vec::new();
+    }
+    let mut targets: Vec<(QueueHost, SessionPublish)> = Vec::new();
+    for (host, queue) in set.iter() {
+        let circle = catalogue.queue_by_id(queue).is_some_and(|target| dead.would_cycle(&target.name));
+        if circle {
+            debug!(queue = %spec.name, target = %queue, "a dead message is dropped: it goes round in a circle");
+            continue;
+        }
+        match targets.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, publish)) => publish.queues.push(queue),
+            None => {
+                let publish = SessionPublish { queues: vec![queue], message: dead.message.clone() };
+                targets.push((host, publish));
+            }
+        }
+    }
+    targets
+}

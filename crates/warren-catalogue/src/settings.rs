@@ -1,0 +1,107 @@
+//! A queue's arguments become the settings that its leader acts on.
+
+use std::sync::Arc;
+
+use warren_types::{AMQPValue, FieldTable, Overflow, QueueSettings};
+
+use crate::arguments::{QUEUE_TYPE, bytes, integer};
+
+/// Failed deliveries that a message of a quorum queue survives unless something else is asked for.
+const QUORUM_DELIVERY_LIMIT: u64 = 20;
+
+/// What validated arguments ask for. What is not of its type is ignored, as no declaration lets it in.
+#[must_use]
+pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
+    let table = arguments.inner();
+    if table.is_empty() {
+        return QueueSettings::default();
+    }
+    let number = |key: &str| table.get(key).and_then(integer).and_then(|value| u64::try_from(value).ok());
+    let text = |key: &str| table.get(key).and_then(bytes).and_then(|value| std::str::from_utf8(value).ok());
+    let quorum = text(QUEUE_TYPE) == Some("quorum");
+    let overflow = match text("x-overflow") {
+        Some("reject-publish") => Overflow::RejectPublish,
+        // A quorum queue takes the word and drops the head.
+        Some("reject-publish-dlx") if !quorum => Overflow::RejectPublishDeadLetter,
+        Some(_) | None => Overflow::DropHead,
+    };
+    let delivery_limit = match table.get("x-delivery-limit").map(integer) {
+        Some(Some(limit)) => u64::try_from(limit).ok(),
+        Some(None) | None => quorum.then_some(QUORUM_DELIVERY_LIMIT),
+    };
+    QueueSettings {
+        message_ttl_ms: number("x-message-ttl"),
+        expires_ms: number("x-expires"),
+        max_length: number("x-max-length"),
+        max_length_bytes: number("x-max-length-bytes"),
+        overflow,
+        dead_letter_exchange: text("x-dead-letter-exchange").map(Arc::from),
+        dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
+        delivery_limit,
+        max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
+        single_active_consumer: table.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::table::ShortString;
+
+    use super::*;
+
+    fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (key, value) in entries {
+            table.insert(ShortString::try_new(*key).unwrap(), value.clone());
+        }
+        table
+    }
+
+    #[test]
+    fn no_arguments_ask_for_nothing() {
+        assert_eq!(queue_settings(&FieldTable::default()), QueueSettings::default());
+    }
+
+    #[test]
+    fn every_argument_finds_its_setting() {
+        let settings = queue_settings(&table(&[
+            ("x-message-ttl", AMQPValue::LongInt(5)),
+            ("x-expires", AMQPValue::LongLongInt(6)),
+            ("x-max-length", AMQPValue::ShortShortInt(7)),
+            ("x-max-length-bytes", AMQPValue::LongUInt(8)),
+            ("x-overflow", AMQPValue::LongString("reject-publish-dlx".into())),
+            ("x-dead-letter-exchange", AMQPValue::LongString("".into())),
+            ("x-dead-letter-routing-key", AMQPValue::LongString("k".into())),
+            ("x-delivery-limit", AMQPValue::LongInt(3)),
+            ("x-max-priority", AMQPValue::LongInt(9)),
+            ("x-single-active-consumer", AMQPValue::Boolean(true)),
+        ]));
+        let expected = QueueSettings {
+            message_ttl_ms: Some(5),
+            expires_ms: Some(6),
+            max_length: Some(7),
+            max_length_bytes: Some(8),
+            overflow: Overflow::RejectPublishDeadLetter,
+            dead_letter_exchange: Some("".into()),
+            dead_letter_routing_key: Some("k".into()),
+            delivery_limit: Some(3),
+            max_priority: Some(9),
+            single_active_consumer: true,
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_quorum_queue_gives_up_after_20_failures_unless_told_otherwise() {
+        let quorum = ("x-queue-type", AMQPValue::LongString("quorum".into()));
+        let limit = |more: &[(&str, AMQPValue)]| {
+            let mut entries = vec![quorum.clone()];
+            entries.extend(more.iter().cloned());
+            queue_settings(&table(&entries)).delivery_limit
+        };
+        assert_eq!(limit(&[]), Some(20));
+        assert_eq!(limit(&[("x-delivery-limit", AMQPValue::LongInt(-1))]), None);
+        assert_eq!(limit(&[("x-delivery-limit", AMQPValue::LongString("many".into()))]), Some(20));
+        assert_eq!(limit(&[("x-delivery-limit", AMQPValue::LongInt(0))]), Some(0));
+    }
+}

@@ -1,0 +1,151 @@
+//! What leaves a queue by its settings: messages whose time has come, and those over a length limit. The effect is at
+//! once; `shard` has it recorded. Only the head is looked at, as a queue is a queue: what stands behind a message that
+//! stays is not reached.
+
+use std::sync::Arc;
+
+use warren_types::{Message, Overflow, Position, QueueSettings, UnixMillis};
+
+use super::deliver::Head;
+use super::{Cache, Queue, Ready, body_of, size_of, stamp};
+use crate::DeathReason;
+
+/// The end of time: a message without a time to live.
+pub(crate) const NEVER: UnixMillis = UnixMillis(u64::MAX);
+
+impl Queue {
+    /// Takes what the catalogue asks of the queue now.
+    pub(crate) fn configure(&mut self, settings: Arc<QueueSettings>) {
+        self.may_expire |= settings.message_ttl_ms.is_some();
+        self.settings = settings;
+    }
+
+    /// When a message that is here since then is to go.
+    pub(crate) fn expires(&self, since: UnixMillis, message: &Message) -> UnixMillis {
+        let own = stamp::expiration_ms(&message.properties);
+        match (self.settings.message_ttl_ms, own) {
+            (None, None) => NEVER,
+            (Some(ttl), None) | (None, Some(ttl)) => UnixMillis(since.0.saturating_add(ttl)),
+            (Some(ttl), Some(own)) => UnixMillis(since.0.saturating_add(ttl.min(own))),
+        }
+    }
+
+    /// A message with this body would be one too many. What is admitted and not yet applied counts.
+    pub(crate) fn refuses(&self, message: &Message) -> bool {
+        match self.settings.overflow {
+            Overflow::DropHead => return false,
+            Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => {}
+        }
+        let messages = self.ready().saturating_add(self.admitted).saturating_add(1);
+        let bytes = self.ready_body().saturating_add(self.admitted_bytes).saturating_add(body_of(message));
+        self.settings.max_length.is_some_and(|max| messages > max)
+            || self.settings.max_length_bytes.is_some_and(|max| bytes > max)
+    }
+
+    /// Removes from the head what has expired; stops while too many dead letters are out.
+    pub(crate) fn expire(&mut self, now: UnixMillis, cache: &mut Cache) {
+        while self.head_has_expired(now)
+            && !self.dying.is_full()
+            && let Some(ready) = self.pop_head()
+        {
+            self.depart(ready, DeathReason::Expired, cache);
+        }
+    }
+
+    /// Whether the first ready message is known to have expired. A message that came since the last look has its
+    /// chance with a waiting consumer first, even with a time to live of 0.
+    pub(crate) fn head_has_expired(&self, now: UnixMillis) -> bool {
+        self.peek_head().is_some_and(|ready| ready.expires <= now && ready.position <= self.examined_to)
+    }
+
+    /// Drops from the head what is over the limits, as far as it is loaded. What a consumer is about to get once its
+    /// mark is committed is not counted against it.
+    pub(crate) fn enforce_limits(&mut self, cache: &mut Cache) {
+        if self.waits_for_mark {
+            return;
+        }
+        while self.is_over()
+            && !self.dying.is_full()
+            && let Some(ready) = self.pop_head()
+        {
+            self.depart(ready, DeathReason::MaxLength, cache);
+        }
+    }
+
+    /// Over a limit that drops the head.
+    pub(crate) fn is_over(&self) -> bool {
+        if self.settings.overflow != Overflow::DropHead {
+            return false;
+        }
+        let ready = self.ready();
+        ready > 0
+            && (self.settings.max_length.is_some_and(|max| ready > max)
+                || self.settings.max_length_bytes.is_some_and(|max| self.ready_body() > max))
+    }
+
+    /// The head must be looked at and is not in memory: it may have expired, or is over a limit.
+    pub(crate) fn wants_head(&self, now: UnixMillis) -> bool {
+        if self.dying.is_full() || !matches!(self.head(), Head::NotLoaded) {
+            return false;
+        }
+        self.is_over() || (self.may_expire && self.head_sleeps_until.is_none_or(|until| until <= now))
+    }
+
+    /// When the head is to be looked at again.
+    pub(crate) fn next_expiry(&self) -> Option<UnixMillis> {
+        if self.dying.is_full() {
+            return None;
+        }
+        let next = self.peek_head().map(|ready| ready.expires).or(self.head_sleeps_until)?;
+        (next != NEVER).then_some(next)
+    }
+
+    /// Messages that die go to an exchange.
+    pub(crate) fn dead_letters(&self) -> bool {
+        self.settings.dead_letter_exchange.is_some()
+    }
+
+    /// A message in nobody's hands leaves for good. It is counted no more from here on.
+    pub(crate) fn depart(&mut self, ready: Ready, reason: DeathReason, cache: &mut Cache) {
+        cache.remove(size_of(&ready.message));
+        self.live = self.live.saturating_sub(1);
+        self.ready_bytes = self.ready_bytes.saturating_sub(body_of(&ready.message));
+        self.counts.remove(&ready.position);
+        if self.dead_letters() {
+            self.dying.add(ready.position, reason, ready.message);
+        } else {
+            self.gone.push((reason, ready.position));
+        }
+    }
+
+    /// A message that was delivered, and is counted no more, leaves for good.
+    pub(crate) fn depart_unread(&mut self, position: Position, reason: DeathReason) {
+        self.counts.remove(&position);
+        if self.dead_letters() {
+            self.dying.add_unread(position, reason);
+        } else {
+            self.gone.push((reason, position));
+        }
+    }
+
+    /// Body bytes of what is ready.
+    fn ready_body(&self) -> u64 {
+        if self.ready() == 0 { 0 } else { self.ready_bytes }
+    }
+
+    fn peek_head(&self) -> Option<&Ready> {
+        match self.head() {
+            Head::InWindow | Head::AwaitsMark => self.window.front(),
+            Head::InBack => self.back.first_key_value().map(|(_, ready)| ready),
+            Head::NotLoaded | Head::Empty => None,
+        }
+    }
+
+    fn pop_head(&mut self) -> Option<Ready> {
+        match self.head() {
+            Head::InWindow | Head::AwaitsMark => self.window.pop_front(),
+            Head::InBack => self.back.pop_first().map(|(_, ready)| ready),
+            Head::NotLoaded | Head::Empty => None,
+        }
+    }
+}

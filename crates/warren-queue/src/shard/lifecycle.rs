@@ -1,0 +1,182 @@
+//! What the host does by its queues' settings: looks at them again, at heads whose time has come, at queues that nobody
+//! uses; records what has left, and passes dead messages on.
+
+use warren_proto::shard::{EnqueuedMessage, SettleReason};
+use warren_types::{Message, Overflow, Position, PositionRange, QueueId, SessionId, UnixMillis};
+
+use super::{HostLeader, touch};
+use crate::queue::body_of;
+use crate::{DeadLetter, DeathReason, Output, QueueDirectory};
+
+/// Queues of an earlier leader whose heads are looked at in one tick: their reads share the cache.
+const EXAMINED_PER_TICK: usize = 64;
+/// Most dead letters out that were refused before they were let in; above it they are dropped.
+const REFUSED_OUT_MAX: usize = 1024;
+
+impl HostLeader {
+    /// When a queue's head is to be looked at: [`flush`](Self::flush) is due then, if nothing else happens before.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<UnixMillis> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the settings of all queues anew where the catalogue has changed.
+    pub(super) fn refresh(&mut self, now: UnixMillis, directory: &dyn QueueDirectory) {
+        let revision = Some(directory.revision());
+        if self.refreshed_at == revision {
+            return;
+        }
+        if self.refreshed_at.is_none() {
+            let full = self.queues.iter().filter(|(_, queue)| queue.live > 0);
+            self.unexamined = full.map(|(id, _)| *id).collect();
+        }
+        self.refreshed_at = revision;
+        for id in directory.leased(self.config.host) {
+            // A queue that has held nothing begins here, to be missed when nobody uses it.
+            self.queue(now, id, directory);
+        }
+        self.leased.clear();
+        for (id, queue) in &mut self.queues {
+            let Some(settings) = directory.settings(*id) else { continue };
+            if settings.expires_ms.is_some() {
+                self.leased.insert(*id);
+            }
+            if settings != queue.settings {
+                queue.configure(settings);
+                touch(queue, &mut self.touched);
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn look_around(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.refresh(now, directory);
+        for _ in 0..EXAMINED_PER_TICK {
+            let Some(id) = self.unexamined.pop() else { break };
+            self.touch(id);
+        }
+        // Until every node has named its consumers nobody knows which queues are used.
+        let unsure = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
+        for id in &self.leased {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            let Some(lease) = queue.settings.expires_ms else { continue };
+            if unsure || !queue.consumers.is_empty() || !queue.gets.is_empty() {
+                queue.last_used = now;
+            }
+            let hold = self.config.delete_hold_ms;
+            let asked = queue.deleting.is_some_and(|asked| now.0 < asked.0.saturating_add(hold));
+            if !asked && now.0 >= queue.last_used.0.saturating_add(lease) {
+                queue.deleting = Some(now);
+                outputs.push(Output::DeleteQueue { queue: *id });
+            }
+        }
+    }
+
+    /// Has the heads looked at whose time has come.
+    pub(super) fn wake(&mut self, now: UnixMillis) {
+        while let Some((at, id)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.timer = None;
+                touch(queue, &mut self.touched);
+            }
+        }
+    }
+
+    /// Records what has left the queue in this flush, passes on what died, sets the clock for what dies next.
+    pub(super) fn depart(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if !queue.gone.is_empty() {
+            let gone = std::mem::take(&mut queue.gone);
+            for same in gone.chunk_by(|(a, _), (b, _)| a == b) {
+                let Some((reason, _)) = same.first() else { continue };
+                let mut positions: Vec<Position> = same.iter().map(|(_, position)| *position).collect();
+                positions.sort_unstable();
+                self.gather.settle(id, reason.settle_reason(), PositionRange::collect(positions));
+            }
+        }
+        if !queue.dying.is_empty() {
+            let settings = std::sync::Arc::clone(&queue.settings);
+            outputs.extend(queue.dying.take_due(id, &settings).map(Output::DeadLetter));
+        }
+        let next = queue.next_expiry();
+        if next != queue.timer {
+            if let Some(old) = queue.timer {
+                self.timers.remove(&(old, id));
+            }
+            if let Some(next) = next {
+                self.timers.insert((next, id));
+            }
+            queue.timer = next;
+        }
+    }
+
+    /// A dead message's copies are safe: now it may go.
+    pub(super) fn on_dead_lettered(&mut self, id: QueueId, position: Position) {
+        if position == Position(0) {
+            self.refused_out = self.refused_out.saturating_sub(1);
+            return;
+        }
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if queue.dying.done(position) {
+            touch(queue, &mut self.touched);
+            self.gather.settle(id, SettleReason::DeadLettered, vec![PositionRange::one(position)]);
+        }
+    }
+
+    /// Lets a publish into those of its queues that live and do not refuse it. A queue that does has it nacked.
+    pub(super) fn admit(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        session: SessionId,
+        seq: u64,
+        (queues, message): (&mut Vec<QueueId>, &Message),
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut refused = false;
+        queues.retain(|id| {
+            let Some(queue) = self.queue(now, *id, directory) else { return false };
+            if !queue.refuses(message) {
+                queue.admitted += 1;
+                queue.admitted_bytes = queue.admitted_bytes.saturating_add(body_of(message));
+                return true;
+            }
+            refused = true;
+            let dead_letters =
+                queue.settings.overflow == Overflow::RejectPublishDeadLetter && queue.dead_letters();
+            let settings = std::sync::Arc::clone(&queue.settings);
+            if dead_letters && self.refused_out < REFUSED_OUT_MAX {
+                self.refused_out += 1;
+                outputs.push(Output::DeadLetter(Box::new(DeadLetter {
+                    queue: *id,
+                    position: Position(0),
+                    reason: DeathReason::MaxLength,
+                    message: message.clone(),
+                    settings,
+                })));
+            }
+            false
+        });
+        if refused && let Some(session) = self.sessions.by_id.get_mut(&session) {
+            session.rejected.push(seq);
+        }
+    }
+
+    /// A message that was let in is applied, or will never be.
+    pub(super) fn leave(&mut self, message: &EnqueuedMessage) {
+        for id in &message.queues {
+            if let Some(queue) = self.queues.get_mut(id) {
+                queue.admitted = queue.admitted.saturating_sub(1);
+                queue.admitted_bytes = queue.admitted_bytes.saturating_sub(body_of(&message.message));
+            }
+        }
+    }
+}

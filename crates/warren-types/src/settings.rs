@@ -1,0 +1,40 @@
+//! What a queue's `x-` arguments (and policies) ask of its leader.
+
+use std::sync::Arc;
+
+/// What happens when a queue is at its length limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// The oldest ready messages make room.
+    #[default]
+    DropHead,
+    /// New messages are refused: their publisher gets `basic.nack`.
+    RejectPublish,
+    /// As `RejectPublish`, and the refused message is dead-lettered.
+    RejectPublishDeadLetter,
+}
+
+/// The settings of one queue; `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Milliseconds that a message may stay (`x-message-ttl`).
+    pub message_ttl_ms: Option<u64>,
+    /// Milliseconds that the queue may stay unused (`x-expires`).
+    pub expires_ms: Option<u64>,
+    /// Most ready messages (`x-max-length`).
+    pub max_length: Option<u64>,
+    /// Most body bytes of ready messages (`x-max-length-bytes`).
+    pub max_length_bytes: Option<u64>,
+    /// What happens beyond either (`x-overflow`).
+    pub overflow: Overflow,
+    /// Where dead messages go; the empty name is the default exchange (`x-dead-letter-exchange`).
+    pub dead_letter_exchange: Option<Arc<str>>,
+    /// Their routing key; else they keep their own (`x-dead-letter-routing-key`).
+    pub dead_letter_routing_key: Option<Arc<str>>,
+    /// Most failed deliveries that a message survives (`x-delivery-limit`).
+    pub delivery_limit: Option<u64>,
+    /// The highest priority that is told apart (`x-max-priority`).
+    pub max_priority: Option<u8>,
+    /// One consumer at a time (`x-single-active-consumer`).
+    pub single_active_consumer: bool,
+}
