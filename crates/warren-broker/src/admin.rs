@@ -24,6 +24,12 @@ pub struct QueueInfo {
     pub members: Vec<NodeId>,
     /// Those of them that this node is in contact with.
     pub online: Vec<NodeId>,
+    /// The users' policy that counts for it.
+    pub policy: Option<String>,
+    /// The operators' policy that counts for it.
+    pub operator_policy: Option<String>,
+    /// What both come to.
+    pub effective_policy: FieldTable,
 }
 
 /// A node of the cluster.
@@ -108,6 +114,27 @@ pub struct ExchangeInfo {
     pub internal: bool,
     /// Its arguments.
     pub arguments: FieldTable,
+    /// The users' policy that counts for it; of no meaning in a declaration.
+    pub policy: Option<String>,
+}
+
+/// A policy, a user's or an operator's.
+#[derive(Clone, Debug)]
+pub struct PolicyInfo {
+    /// Its vhost.
+    pub vhost: String,
+    /// Its name.
+    pub name: String,
+    /// An operator's.
+    pub operator: bool,
+    /// A regular expression on names.
+    pub pattern: String,
+    /// What it is for: `all`, `queues`, `exchanges`, `classic_queues`, `quorum_queues` or `streams`.
+    pub apply_to: String,
+    /// The highest of those that match counts.
+    pub priority: i64,
+    /// The settings.
+    pub definition: FieldTable,
 }
 
 /// A binding.
@@ -250,6 +277,12 @@ pub trait Admin: Send + Sync + 'static {
     async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError>;
     /// Removes a binding.
     async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError>;
+    /// Users' policies or operators', of one vhost or all.
+    fn policies(&self, vhost: Option<&str>, operator: bool) -> Vec<PolicyInfo>;
+    /// Makes or changes a policy. True when it is new.
+    async fn put_policy(&self, policy: PolicyInfo) -> Result<bool, AdminError>;
+    /// Deletes a policy.
+    async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError>;
     /// Closes a connection of this node with 320 and this reason; false when there is none of that name.
     fn close_connection(&self, name: &str, reason: &str) -> bool;
 }

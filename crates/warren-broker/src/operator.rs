@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use warren_catalogue::{check_not_default_exchange, hash_password};
 use warren_proto::catalogue::{
-    BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord, PermissionRecord,
-    UserRecord,
+    ApplyTo, BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord,
+    PermissionRecord, PolicyRecord, UserRecord,
 };
 use warren_proto::session::{Answer, Ask, Counts};
 use warren_raft::GroupStatus;
@@ -18,8 +18,8 @@ use warren_types::{
 };
 
 use crate::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, QueueInfo,
-    ShardInfo, UserInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, PolicyInfo,
+    QueueInfo, ShardInfo, UserInfo,
 };
 use crate::broker::{Broker, random};
 use crate::registry::ConnectionEvent;
@@ -70,6 +70,11 @@ impl Operator {
                 catalogue.shard(shard).map(|shard| shard.replicas.clone()).unwrap_or_default()
             }
         };
+        let catalogue = self.broker.catalogue().read();
+        let policy = catalogue.queue_policy(&spec);
+        let (user, operator) = (policy.policy.map(str::to_owned), policy.operator_policy.map(str::to_owned));
+        let effective_policy = policy.definition;
+        drop(catalogue);
         let online = members.iter().copied().filter(|node| self.in_contact(*node)).collect();
         QueueInfo {
             ready: counts.map(|counts| counts.ready),
@@ -80,6 +85,9 @@ impl Operator {
             leader,
             members,
             online,
+            policy: user,
+            operator_policy: operator,
+            effective_policy,
         }
     }
 
@@ -270,6 +278,7 @@ impl Admin for Operator {
                 auto_delete: exchange.auto_delete,
                 internal: exchange.internal,
                 arguments: exchange.arguments.clone(),
+                policy: catalogue.exchange_policy(vhost, &exchange.name).policy.map(str::to_owned),
             })
             .collect()
     }
@@ -437,7 +446,8 @@ impl Admin for Operator {
     }
 
     async fn declare_exchange(&self, exchange: ExchangeInfo) -> Result<bool, AdminError> {
-        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments } = exchange;
+        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments, policy: _ } =
+            exchange;
         let kind = ExchangeKind::parse(&kind)?;
         let exchange = ExchangeRecord { name, kind, durable, auto_delete, internal, arguments };
         self.change(Command::DeclareExchange { vhost, exchange }).await
@@ -454,6 +464,32 @@ impl Admin for Operator {
 
     async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {
         self.change(Command::Unbind(record_of(binding)?)).await.map(drop)
+    }
+
+    fn policies(&self, vhost: Option<&str>, operator: bool) -> Vec<PolicyInfo> {
+        let catalogue = self.broker.catalogue().read();
+        let vhosts = catalogue.vhosts().filter(|name| vhost.is_none_or(|vhost| vhost == *name));
+        vhosts
+            .flat_map(|vhost| catalogue.policies(vhost, operator))
+            .cloned()
+            .map(|record| {
+                let PolicyRecord { vhost, name, operator, pattern, apply_to, priority, definition } = record;
+                let apply_to = apply_to.as_str().to_owned();
+                PolicyInfo { vhost, name, operator, pattern, apply_to, priority, definition }
+            })
+            .collect()
+    }
+
+    async fn put_policy(&self, policy: PolicyInfo) -> Result<bool, AdminError> {
+        let PolicyInfo { vhost, name, operator, pattern, apply_to, priority, definition } = policy;
+        let apply_to = ApplyTo::parse(&apply_to)?;
+        let record = PolicyRecord { vhost, name, operator, pattern, apply_to, priority, definition };
+        self.change(Command::SetPolicy(record)).await
+    }
+
+    async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError> {
+        let (vhost, name) = (vhost.to_owned(), name.to_owned());
+        self.change(Command::ClearPolicy { vhost, name, operator }).await.map(drop)
     }
 
     fn close_connection(&self, name: &str, reason: &str) -> bool {

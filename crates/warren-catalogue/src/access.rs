@@ -55,15 +55,18 @@ pub(crate) struct Grant {
     read: Pattern,
 }
 
+/// A regular expression on names, with the common ones recognised.
 #[derive(Clone, Debug)]
-enum Pattern {
+pub(crate) enum Pattern {
     Nothing,
     Everything,
     Matching(Regex),
 }
 
 impl Pattern {
-    fn compile(pattern: &str) -> Result<Self, AmqpError> {
+    /// # Errors
+    /// 406 `invalid regexp '…': …` for a pattern that does not compile or is too large.
+    pub(crate) fn compile(pattern: &str) -> Result<Self, AmqpError> {
         let refused = |reason: &dyn fmt::Display| {
             refuse(ReplyCode::PreconditionFailed, format!("invalid regexp '{pattern}': {reason}"))
         };
@@ -82,7 +85,7 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         match self {
             Self::Nothing => false,
             Self::Everything => true,

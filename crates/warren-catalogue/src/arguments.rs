@@ -376,7 +376,7 @@ fn check_queue_type(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     }
 }
 
-fn check_max_age(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
+pub(crate) fn check_max_age(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     match text(value)?.split_last() {
         Some((b'Y' | b'M' | b'D' | b'h' | b'm' | b's', number @ [_, ..]))
             if number.iter().all(u8::is_ascii_digit) =>

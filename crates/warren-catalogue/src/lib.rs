@@ -15,6 +15,8 @@ mod lookup;
 mod names;
 mod password;
 mod placement;
+mod policy;
+mod policy_keys;
 mod reads;
 pub mod routing;
 mod settings;
@@ -29,9 +31,10 @@ pub use equivalence::{
 };
 pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
 pub use password::{AuthError, hash_password};
+pub use policy::EffectivePolicy;
 pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
-    Applied, BindingRecord, ClusterRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, NodeState,
-    PermissionRecord, ShardRecord, UserRecord,
+    Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord,
+    NodeState, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
 };

@@ -8,6 +8,7 @@ use warren_proto::catalogue::{Snapshot, VhostSnapshot};
 
 use crate::access::Grant;
 use crate::apply::target;
+use crate::policy::Policy;
 use crate::state::Catalogue;
 use crate::topology::{BindingKey, Vhost};
 
@@ -37,6 +38,11 @@ impl Catalogue {
             exchanges: self.exchanges(vhost).cloned().collect(),
             queues: self.queues(vhost).cloned().collect(),
             bindings: self.bindings(vhost).collect(),
+            policies: [false, true]
+                .into_iter()
+                .flat_map(|operator| self.policies(vhost, operator))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -85,6 +91,11 @@ impl Catalogue {
 fn restore_vhost(snapshot: VhostSnapshot) -> Result<Vhost, DecodeError> {
     let mut vhost = Vhost::default();
     vhost.topology_revision = snapshot.topology_revision;
+    for policy in snapshot.policies {
+        let policy =
+            Policy::compile(policy).map_err(|_| DecodeError::Field { what: WHAT, field: "policies" })?;
+        vhost.policies.insert(policy);
+    }
     snapshot.exchanges.into_iter().for_each(|exchange| vhost.insert_exchange(exchange));
     snapshot.queues.into_iter().for_each(|queue| vhost.put_queue(queue));
     for binding in snapshot.bindings {

@@ -8,6 +8,7 @@ use warren_proto::catalogue::{ExchangeKind, ExchangeRecord};
 use warren_types::{AMQPValue, AmqpError, FieldTable, QueueId, QueueSpec, table};
 
 use crate::lookup::Lookup;
+use crate::policy::Policies;
 use crate::routing::Router;
 
 /// Names an exchange to fall back on.
@@ -67,6 +68,7 @@ pub(crate) struct BoundQueue {
 pub(crate) struct Vhost {
     /// The catalogue's revision at the last change in here.
     pub(crate) topology_revision: u64,
+    pub(crate) policies: Policies,
     pub(crate) exchanges: BTreeMap<Arc<str>, Exchange>,
     pub(crate) queue_ids: BTreeSet<QueueId>,
     by_name: Lookup<Arc<str>, Arc<QueueSpec>>,
@@ -84,18 +86,21 @@ impl Vhost {
 
     /// Adds an exchange that is not there.
     pub(crate) fn insert_exchange(&mut self, record: ExchangeRecord) {
-        let alternate = match record.arguments.inner().get(ALTERNATE_EXCHANGE) {
-            Some(AMQPValue::LongString(name)) => std::str::from_utf8(name.as_bytes()).ok().map(Arc::from),
-            Some(_) | None => None,
-        };
         let exchange = Exchange {
-            alternate,
+            alternate: alternate_of(&record, &self.policies),
             outgoing: BTreeMap::new(),
             incoming: BTreeSet::new(),
             router: Router::new(record.kind),
             record,
         };
         self.exchanges.insert(Arc::from(exchange.record.name.as_str()), exchange);
+    }
+
+    /// Lets the exchanges know that the policies are others.
+    pub(crate) fn apply_policies(&mut self) {
+        for exchange in self.exchanges.values_mut() {
+            exchange.alternate = alternate_of(&exchange.record, &self.policies);
+        }
     }
 
     /// Adds a queue that is not there, or replaces what is known of it; its bindings stay.
@@ -210,6 +215,16 @@ impl Vhost {
                 lost.append(&mut self.drop_exchange(&name));
             }
         }
+    }
+}
+
+// The argument wins over a policy.
+fn alternate_of(exchange: &ExchangeRecord, policies: &Policies) -> Option<Arc<str>> {
+    let by_policy = policies.of_exchange(&exchange.name).definition;
+    let argument = exchange.arguments.inner().get(ALTERNATE_EXCHANGE);
+    match argument.or_else(|| by_policy.inner().get(ALTERNATE_EXCHANGE)) {
+        Some(AMQPValue::LongString(name)) => std::str::from_utf8(name.as_bytes()).ok().map(Arc::from),
+        Some(_) | None => None,
     }
 }
 

@@ -12,8 +12,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use warren_catalogue::{
-    BindingRecord, Catalogue, Destination, ExchangeKind, ExchangeRecord, PermissionRecord, ShardRecord,
-    UserRecord,
+    ApplyTo, BindingRecord, Catalogue, Destination, ExchangeKind, ExchangeRecord, PermissionRecord,
+    PolicyRecord, ShardRecord, UserRecord,
 };
 use warren_proto::catalogue::{Command, DeclareQueue, Outcome};
 use warren_types::{AMQPValue, ExclusiveOwner, FieldTable, NodeId, QueueHost, QueueId, ShardId};
@@ -136,6 +136,26 @@ fn user_command() -> impl Strategy<Value = Command> {
             Command::SetPermissions(PermissionRecord { user, vhost, configure: String::new(), write, read })
         }),
         (user(), vhost()).prop_map(|(user, vhost)| Command::ClearPermissions { user, vhost }),
+        (vhost(), user(), pattern(), any::<bool>(), 0_i64..3).prop_map(
+            |(vhost, name, pattern, operator, priority)| {
+                let definition = table([("max-length", AMQPValue::LongLongInt(priority))]);
+                let apply_to = ApplyTo::Queues;
+                Command::SetPolicy(PolicyRecord {
+                    vhost,
+                    name,
+                    operator,
+                    pattern,
+                    apply_to,
+                    priority,
+                    definition,
+                })
+            }
+        ),
+        (vhost(), user(), any::<bool>()).prop_map(|(vhost, name, operator)| Command::ClearPolicy {
+            vhost,
+            name,
+            operator
+        }),
     ]
 }
 

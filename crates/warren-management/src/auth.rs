@@ -74,6 +74,16 @@ impl Caller {
     }
 
     /// # Errors
+    /// 401 unless a policymaker or an administrator.
+    pub(crate) fn must_make_policies(&self) -> Result<(), ApiError> {
+        if self.is_administrator() || self.has("policymaker") {
+            Ok(())
+        } else {
+            Err(ApiError::NotAuthorised("User not authorised to access object".to_owned()))
+        }
+    }
+
+    /// # Errors
     /// 401 unless monitoring or administrator.
     pub(crate) fn must_monitor(&self) -> Result<(), ApiError> {
         if self.is_monitor() { Ok(()) } else { Err(ApiError::NotAuthorised("Not monitor user".to_owned())) }

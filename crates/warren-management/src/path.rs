@@ -36,6 +36,8 @@ pub(crate) enum Resource {
     Bindings { vhost: Option<String> },
     BindingsBetween { vhost: String, source: String, destination: String, to_queue: bool },
     Binding { vhost: String, source: String, destination: String, to_queue: bool, properties: String },
+    Policies { vhost: Option<String>, operator: bool },
+    Policy { vhost: String, name: String, operator: bool },
     Definitions { vhost: Option<String> },
     Connections,
     VhostConnections(String),
@@ -144,6 +146,15 @@ impl Resource {
                 to_queue: *kind == "q",
                 properties: owned(properties),
             },
+            [kind @ ("policies" | "operator-policies"), rest @ ..] => {
+                let operator = *kind == "operator-policies";
+                match rest {
+                    [] => Self::Policies { vhost: None, operator },
+                    [vhost] => Self::Policies { vhost: Some(owned(vhost)), operator },
+                    [vhost, name] => Self::Policy { vhost: owned(vhost), name: owned(name), operator },
+                    [_, _, _, ..] => return None,
+                }
+            }
             ["definitions" | "all-configuration"] => Self::Definitions { vhost: None },
             ["definitions" | "all-configuration", vhost] => Self::Definitions { vhost: Some(owned(vhost)) },
             ["connections"] => Self::Connections,
@@ -165,6 +176,7 @@ impl Resource {
             | Self::User(_)
             | Self::Permission { .. }
             | Self::Queue { .. }
+            | Self::Policy { .. }
             | Self::Exchange { .. } => "HEAD, GET, PUT, DELETE, OPTIONS",
             Self::BindingsBetween { .. } | Self::Definitions { .. } => "HEAD, GET, POST, OPTIONS",
             Self::Binding { .. } => "HEAD, GET, DELETE, OPTIONS",
@@ -189,6 +201,7 @@ impl Resource {
             | Self::Exchanges { .. }
             | Self::ExchangeBindings { .. }
             | Self::Bindings { .. }
+            | Self::Policies { .. }
             | Self::Connections
             | Self::VhostConnections(_) => "HEAD, GET, OPTIONS",
         }

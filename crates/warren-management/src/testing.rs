@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use warren_broker::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, QueueInfo,
-    ShardInfo, UserInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, PolicyInfo,
+    QueueInfo, ShardInfo, UserInfo,
 };
 use warren_types::{
     AmqpError, ConnectionId, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
@@ -61,6 +61,9 @@ fn queue(vhost: &str, name: &str, leader: Option<NodeId>, counts: Option<(u64, u
         ready_bytes: counts.map(|(ready, _)| ready * 10),
         leader,
         members: vec![A, B],
+        policy: (name == "hello").then(|| "limit".to_owned()),
+        operator_policy: None,
+        effective_policy: FieldTable::default(),
         online: if counts.is_some() { vec![A, B] } else { vec![A] },
     }
 }
@@ -170,6 +173,7 @@ impl Admin for Fake {
             auto_delete: false,
             internal: false,
             arguments: FieldTable::default(),
+            policy: None,
         };
         let all = vec![exchange("/", ""), exchange("/", "logs"), exchange("other", "")];
         all.into_iter().filter(|exchange| vhost.is_none_or(|vhost| exchange.vhost == vhost)).collect()
@@ -286,7 +290,8 @@ impl Admin for Fake {
     }
 
     async fn declare_exchange(&self, exchange: ExchangeInfo) -> Result<bool, AdminError> {
-        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments } = exchange;
+        let ExchangeInfo { vhost, name, kind, durable, auto_delete, internal, arguments, policy: _ } =
+            exchange;
         let arguments = crate::table::to_json(&arguments);
         self.note(format!(
             "exchange {vhost} {name} {kind} durable={durable} auto_delete={auto_delete} internal={internal} {arguments}"
@@ -315,6 +320,42 @@ impl Admin for Fake {
     async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {
         let BindingInfo { vhost, source, destination, routing_key, .. } = binding;
         self.note(format!("unbind {vhost} {source} {destination} {routing_key}"));
+        Ok(())
+    }
+
+    fn policies(&self, vhost: Option<&str>, operator: bool) -> Vec<PolicyInfo> {
+        let policy = |vhost: &str, name: &str| PolicyInfo {
+            vhost: vhost.to_owned(),
+            name: name.to_owned(),
+            operator,
+            pattern: "^h".to_owned(),
+            apply_to: "queues".to_owned(),
+            priority: 3,
+            definition: crate::table::from_json(Some(&serde_json::json!({ "max-length": 5 }))).unwrap(),
+        };
+        let all = if operator {
+            vec![policy("/", "cap")]
+        } else {
+            vec![policy("/", "limit"), policy("other", "theirs")]
+        };
+        all.into_iter().filter(|policy| vhost.is_none_or(|vhost| policy.vhost == vhost)).collect()
+    }
+
+    async fn put_policy(&self, policy: PolicyInfo) -> Result<bool, AdminError> {
+        let PolicyInfo { vhost, name, operator, pattern, apply_to, priority, definition } = policy;
+        let definition = crate::table::to_json(&definition);
+        self.note(format!(
+            "policy {vhost} {name} operator={operator} {pattern} {apply_to} {priority} {definition}"
+        ));
+        if definition == serde_json::json!({}) {
+            let text = "Validation failed\n\nno policy provided\n";
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text).into());
+        }
+        Ok(name == "new")
+    }
+
+    async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError> {
+        self.note(format!("delete policy {vhost} {name} operator={operator}"));
         Ok(())
     }
 

@@ -469,6 +469,12 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
         (&all["users"][0]["name"], &all["users"][0]["password_hash"]),
         (&json!("ann"), &json!("hash"))
     );
+    assert_eq!(names(&all["policies"]), ["limit", "theirs"]);
+    assert_eq!(
+        all["parameters"],
+        json!([{ "vhost": "/", "component": "operator_policy", "name": "cap", "value": { "pattern": "^h",
+            "apply-to": "queues", "priority": 3, "definition": { "max-length": 5 } } }])
+    );
     let one = client.get("/api/definitions/%2F").await.body;
     assert_eq!(names(&one["queues"]), ["hello", "orphan"]);
     assert!(one.get("users").is_none() && one["queues"][0].get("vhost").is_none(), "{one}");
@@ -480,6 +486,9 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
             { "vhost": "/", "name": "hello", "durable": false }, { "vhost": "/", "name": "amq.gen-1" }],
         "exchanges": [{ "vhost": "/", "name": "x", "type": "fanout" }, { "vhost": "/", "name": "logs" }],
         "permissions": [{ "user": "u", "vhost": "v", "configure": "", "write": "w", "read": "r" }],
+        "policies": [{ "vhost": "/", "name": "p", "pattern": "^a", "definition": { "expires": 7 } }],
+        "parameters": [{ "vhost": "/", "component": "operator_policy", "name": "o", "value": { "pattern": ".*",
+            "priority": 2, "apply-to": "queues", "definition": { "max-length": 9 } } }],
         "vhosts": [{ "name": "v" }],
         "users": [{ "name": "u", "password_hash": "salted", "tags": "a,b",
             "hashing_algorithm": "rabbit_password_hashing_sha512" }],
@@ -492,6 +501,8 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
             "create vhost v for nobody",
             "permit u v  w r",
             "exchange / x fanout durable=true auto_delete=false internal=false {}",
+            "policy / p operator=false ^a all 0 {\"expires\":7}",
+            "policy / o operator=true .* queues 2 {\"max-length\":9}",
             "declare / q durable=true auto_delete=false {\"x-max-length\":3}",
             "bind / x q queue=true k {}",
         ]
@@ -503,6 +514,14 @@ async fn of_definitions_that_are_wrong_somewhere_nothing_is_done() {
     let client = Client::of("guest");
     for (document, reason) in [
         (json!({ "vhosts": [{ "name": "v" }], "queues": [{ "name": "q" }] }), "queues: missing: vhost"),
+        (
+            json!({ "parameters": [{ "vhost": "/", "component": "shovel", "name": "s", "value": {} }] }),
+            "parameters: component shovel not found",
+        ),
+        (
+            json!({ "topic_permissions": [{}] }),
+            "topic_permissions: this version has none; without them users may do more than was meant",
+        ),
         (json!({ "vhosts": [{ "name": "v" }], "bindings": 3 }), "bindings must be a list of objects"),
         (
             json!({ "users": [{ "name": "u", "hashing_algorithm": "rabbit_password_hashing_md5" }] }),
@@ -514,4 +533,38 @@ async fn of_definitions_that_are_wrong_somewhere_nothing_is_done() {
     }
     assert_eq!(client.send("POST", "/api/definitions", "[]").await.body["reason"], "not_json");
     assert_eq!(client.changes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn policies_are_made_by_policymakers_and_operators_policies_by_administrators() {
+    let client = Client::of("guest");
+    assert_eq!(names(&client.get("/api/policies").await.body), ["limit", "theirs"]);
+    assert_eq!(names(&client.get("/api/operator-policies/%2F").await.body), ["cap"]);
+    assert_eq!(
+        client.get("/api/policies/%2F/limit").await.body,
+        json!({ "vhost": "/", "name": "limit", "pattern": "^h", "apply-to": "queues", "priority": 3,
+            "definition": { "max-length": 5 } })
+    );
+    let put = |path: &'static str, body: Value| client.send("PUT", path, body.to_string());
+    let body = json!({ "pattern": "^a", "definition": { "expires": 7 }, "priority": -1 });
+    assert_eq!(put("/api/policies/%2F/new", body.clone()).await.status, 201);
+    assert_eq!(put("/api/operator-policies/%2F/cap", body.clone()).await.status, 204);
+    let lacking = put("/api/policies/%2F/new", json!({ "pattern": "x" })).await;
+    assert_eq!((lacking.status.as_u16(), &lacking.body["reason"]), (400, &json!("missing: definition")));
+    let empty = put("/api/policies/%2F/new", json!({ "pattern": "x", "definition": {} })).await;
+    assert_eq!(empty.body["reason"], "Validation failed\n\nno policy provided\n");
+    assert_eq!(client.send("DELETE", "/api/policies/%2F/limit", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/operator-policies/%2F/limit", "").await.status, 404);
+    assert_eq!(
+        client.changes(),
+        [
+            "policy / new operator=false ^a all -1 {\"expires\":7}",
+            "policy / cap operator=true ^a queues -1 {\"expires\":7}",
+            "policy / new operator=false x all 0 {}",
+            "delete policy / limit operator=false",
+        ]
+    );
+    let ann = Client::of("ann");
+    assert_eq!(ann.send("PUT", "/api/policies/%2F/new", body.to_string()).await.status, 401);
+    assert_eq!(client.get("/api/queues/%2F/hello").await.body["policy"], "limit");
 }

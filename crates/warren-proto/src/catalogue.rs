@@ -89,6 +89,17 @@ pub enum Command {
     Bind(BindingRecord),
     /// `queue.unbind`, `exchange.unbind`.
     Unbind(BindingRecord),
+    /// Makes a policy, in place of the one of that name.
+    SetPolicy(PolicyRecord),
+    /// Takes a policy away.
+    ClearPolicy {
+        /// The virtual host.
+        vhost: String,
+        /// The policy.
+        name: String,
+        /// An operator's policy.
+        operator: bool,
+    },
     /// A connection has ended: its exclusive queues go.
     ReleaseOwner {
         /// The connection.
@@ -281,4 +292,77 @@ pub struct BindingRecord {
     pub routing_key: String,
     /// Its arguments.
     pub arguments: FieldTable,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ApplyTo {
+    /// Queues and exchanges.
+    #[default]
+    All,
+    /// Queues of every type.
+    Queues,
+    /// Exchanges.
+    Exchanges,
+    /// Queues of type `classic`.
+    ClassicQueues,
+    /// Queues of type `quorum`.
+    QuorumQueues,
+    /// Queues of type `stream`.
+    Streams,
+}
+
+impl ApplyTo {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::All, Self::Queues, Self::Exchanges, Self::ClassicQueues, Self::QuorumQueues, Self::Streams];
+
+    /// Its name in `apply-to`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Queues => "queues",
+            Self::Exchanges => "exchanges",
+            Self::ClassicQueues => "classic_queues",
+            Self::QuorumQueues => "quorum_queues",
+            Self::Streams => "streams",
+        }
+    }
+
+    /// What is named so.
+    ///
+    /// # Errors
+    /// 406 `apply-to '…' unrecognised; should be one of: …`.
+    pub fn parse(name: &str) -> Result<Self, AmqpError> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name).ok_or_else(|| {
+            AmqpError::new(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "apply-to '{name}' unrecognised; should be one of: 'queues', 'classic_queues',  'quorum_queues', \
+                     'streams', 'exchanges', or 'all'"
+                ),
+            )
+        })
+    }
+}
+
+/// A policy: settings for whatever has a matching name. Of those that match an object the one of the highest priority
+/// counts, of users' policies and of operators' policies each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyRecord {
+    /// The virtual host.
+    pub vhost: String,
+    /// Its name; users' and operators' policies do not share names.
+    pub name: String,
+    /// An operator's, which users cannot exceed.
+    pub operator: bool,
+    /// A regular expression, searched unanchored; an empty one matches everything.
+    pub pattern: String,
+    /// What it is for.
+    pub apply_to: ApplyTo,
+    /// The highest counts.
+    pub priority: i64,
+    /// The settings; at least one.
+    pub definition: FieldTable,
 }

@@ -34,6 +34,21 @@ enum Command {
     Nodes(Connection),
     /// List the queues: messages, consumers, leader.
     Queues(operator::QueuesArguments),
+    /// List, add, change and delete users.
+    #[command(subcommand)]
+    Users(operator::Users),
+    /// List, add and delete virtual hosts.
+    #[command(subcommand)]
+    Vhosts(operator::Vhosts),
+    /// List, set and clear what users may do in virtual hosts.
+    #[command(subcommand)]
+    Permissions(operator::Permissions),
+    /// List, set and delete policies, users' and operators'.
+    #[command(subcommand)]
+    Policies(operator::Policies),
+    /// Export and import everything that is declared, in RabbitMQ's JSON.
+    #[command(subcommand)]
+    Definitions(operator::Definitions),
     /// Ask one question; the exit code is the answer: 0 yes, 1 no.
     Check(operator::CheckArguments),
     /// Load any AMQP 0-9-1 broker and say honestly how it did.
@@ -46,6 +61,11 @@ fn main() -> ExitCode {
         Command::Status(connection) => operator::finish(operator::status(&connection)),
         Command::Nodes(connection) => operator::finish(operator::nodes(&connection)),
         Command::Queues(arguments) => operator::finish(operator::queues(&arguments)),
+        Command::Users(command) => operator::finish(operator::users(&command)),
+        Command::Vhosts(command) => operator::finish(operator::vhosts(&command)),
+        Command::Permissions(command) => operator::finish(operator::permissions(&command)),
+        Command::Policies(command) => operator::finish(operator::policies(&command)),
+        Command::Definitions(command) => operator::finish(operator::definitions(&command)),
         Command::Check(arguments) => operator::finish(operator::check(&arguments)),
         Command::Bench(arguments) => bench::bench(arguments),
     }

@@ -4,6 +4,7 @@
 mod binding;
 mod cluster;
 mod exchange;
+mod policy;
 mod queue;
 mod user;
 mod vhost;
@@ -82,6 +83,8 @@ impl Catalogue {
             Command::DeleteQueue { queue } => Ok(self.delete_queue(*queue)),
             Command::Bind(binding) => self.bind(binding),
             Command::Unbind(binding) => self.unbind(binding),
+            Command::SetPolicy(policy) => self.set_policy(policy),
+            Command::ClearPolicy { vhost, name, operator } => Ok(self.clear_policy(vhost, name, *operator)),
             Command::ReleaseOwner { owner } => Ok(self.release_owner(*owner)),
         }?;
         if effect.changed {

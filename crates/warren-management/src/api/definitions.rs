@@ -1,17 +1,18 @@
 //! Definitions: everything that is declared, as one document in RabbitMQ's shape, out and in.
 //!
 //! A document is read whole before anything of it is done. What is there already stays as it is (exchanges, queues,
-//! bindings) or is overwritten (users, permissions); nothing is deleted, so importing twice is importing once.
+//! bindings) or is overwritten (users, permissions, policies); nothing is deleted, so importing twice is importing once.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use warren_broker::admin::{BindingInfo, ExchangeInfo, PermissionInfo};
+use warren_broker::admin::{BindingInfo, ExchangeInfo, PermissionInfo, PolicyInfo};
 use warren_types::{FieldTable, QueueSpec};
 
 use super::exchanges::read_exchange;
 use super::overview::RABBITMQ_VERSION;
 use super::permissions::shape_permission;
+use super::policies::{read_policy, shape_policy};
 use super::queues::queue_type;
 use super::users::{checked_algorithm, shape_user, tags};
 use super::{Asked, checked_name};
@@ -23,12 +24,16 @@ use crate::table;
 /// Names that begin so are the broker's own and are not exported.
 const RESERVED: &str = "amq.";
 
+/// The component under which operators' policies are among the parameters.
+const OPERATOR_POLICY: &str = "operator_policy";
+
 /// One thing of a document, in the order in which they are done.
 enum Step {
     User { name: String, password_hash: String, tags: Vec<String> },
     Vhost(String),
     Permission(PermissionInfo),
     Exchange(ExchangeInfo),
+    Policy(PolicyInfo),
     Queue { vhost: String, name: String, durable: bool, auto_delete: bool, arguments: FieldTable },
     Binding(BindingInfo),
 }
@@ -54,9 +59,11 @@ impl Asked<'_> {
             put("topic_permissions", json!([]));
             put("global_parameters", json!([]));
         }
-        put("parameters", json!([]));
-        put("policies", json!([]));
         let shape = Shape { with_vhost: vhost.is_none() };
+        let of_operators = self.admin.policies(vhost, true);
+        put("parameters", of_operators.iter().map(|policy| shape.operator_policy(policy)).collect());
+        let of_users = self.admin.policies(vhost, false);
+        put("policies", of_users.iter().map(|policy| shape.policy(policy)).collect());
         let specs = self.admin.queue_specs(vhost);
         let kept = specs.iter().filter(|spec| spec.exclusive.is_none());
         put("queues", kept.map(|spec| shape.queue(spec)).collect());
@@ -106,6 +113,7 @@ impl Asked<'_> {
                     Ok(false)
                 }
                 Step::Exchange(exchange) => self.admin.declare_exchange(exchange).await,
+                Step::Policy(policy) => self.admin.put_policy(policy).await,
                 Step::Queue { vhost, name, .. } if queues.contains(&(vhost.clone(), name.clone())) => {
                     Ok(false)
                 }
@@ -174,6 +182,24 @@ impl Shape {
         )
     }
 
+    fn policy(&self, policy: &PolicyInfo) -> Value {
+        let mut value = shape_policy(policy);
+        if let (false, Value::Object(object)) = (self.with_vhost, &mut value) {
+            object.remove("vhost");
+        }
+        value
+    }
+
+    fn operator_policy(&self, policy: &PolicyInfo) -> Value {
+        let mut value = shape_policy(policy);
+        if let Value::Object(object) = &mut value {
+            object.remove("vhost");
+            object.remove("name");
+        }
+        let parameter = json!({ "component": OPERATOR_POLICY, "name": policy.name, "value": value });
+        self.in_vhost(&policy.vhost, parameter)
+    }
+
     fn in_vhost(&self, vhost: &str, mut value: Value) -> Value {
         if let (true, Value::Object(object)) = (self.with_vhost, &mut value) {
             object.insert("vhost".to_owned(), vhost.into());
@@ -224,6 +250,25 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
             continue;
         }
         steps.push(Step::Exchange(read_exchange(&exchange, &vhost_of(&exchange, "exchanges")?, &name)?));
+    }
+    for policy in items(document, "policies")? {
+        let (name, vhost) = (required(&policy, "policies", "name")?, vhost_of(&policy, "policies")?);
+        steps.push(Step::Policy(read_policy(&policy, &vhost, &name, false)?));
+    }
+    for parameter in items(document, "parameters")? {
+        let field = |key: &str| required(&parameter, "parameters", key);
+        let (component, name) = (field("component")?, field("name")?);
+        // What would be lost silently had better stop the import.
+        if component != OPERATOR_POLICY {
+            return Err(ApiError::BadRequest(format!("parameters: component {component} not found")));
+        }
+        let value = parameter.get("value").and_then(Value::as_object).cloned().unwrap_or_default();
+        let vhost = vhost_of(&parameter, "parameters")?;
+        steps.push(Step::Policy(read_policy(&Object::of(value), &vhost, &name, true)?));
+    }
+    if !items(document, "topic_permissions")?.is_empty() {
+        let text = "topic_permissions: this version has none; without them users may do more than was meant";
+        return Err(ApiError::BadRequest(text.to_owned()));
     }
     for queue in items(document, "queues")? {
         let name = required(&queue, "queues", "name")?;

@@ -59,11 +59,12 @@ pub(super) fn read_exchange(object: &Object, vhost: &str, name: &str) -> Result<
         auto_delete: object.truth("auto_delete", false)?,
         internal: object.truth("internal", false)?,
         arguments: table::from_json(object.get("arguments"))?,
+        policy: None,
     })
 }
 
 fn shape_exchange(exchange: &ExchangeInfo) -> Value {
-    json!({
+    let mut shape = json!({
         "name": exchange.name,
         "vhost": exchange.vhost,
         "type": exchange.kind,
@@ -72,5 +73,9 @@ fn shape_exchange(exchange: &ExchangeInfo) -> Value {
         "internal": exchange.internal,
         "arguments": table::to_json(&exchange.arguments),
         "user_who_performed_action": "",
-    })
+    });
+    if let (Some(policy), Value::Object(shape)) = (&exchange.policy, &mut shape) {
+        shape.insert("policy".to_owned(), policy.as_str().into());
+    }
+    shape
 }

@@ -8,6 +8,7 @@ mod health;
 mod nodes;
 mod overview;
 mod permissions;
+mod policies;
 mod queues;
 mod shards;
 mod users;
@@ -152,6 +153,8 @@ impl Asked<'_> {
             Resource::Binding { vhost, source, destination, to_queue, properties } => {
                 self.binding(&vhost, &source, &destination, to_queue, &properties)
             }
+            Resource::Policies { vhost, operator } => self.policies(vhost.as_deref(), operator),
+            Resource::Policy { vhost, name, operator } => self.policy(&vhost, &name, operator),
             Resource::Definitions { vhost } => self.definitions(vhost.as_deref()),
             Resource::Connections => Ok(self.connections(None)),
             Resource::VhostConnections(vhost) => {
@@ -173,6 +176,7 @@ impl Asked<'_> {
             Resource::Permission { vhost, user } => self.put_permission(&vhost, &user).await,
             Resource::Queue { vhost, name } => self.put_queue(&vhost, &name).await,
             Resource::Exchange { vhost, name } => self.put_exchange(&vhost, &name).await,
+            Resource::Policy { vhost, name, operator } => self.put_policy(&vhost, &name, operator).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }
@@ -197,6 +201,7 @@ impl Asked<'_> {
             Resource::Queue { vhost, name } => self.delete_queue(&vhost, &name).await,
             Resource::QueueContents { vhost, name } => self.purge_queue(&vhost, &name).await,
             Resource::Exchange { vhost, name } => self.delete_exchange(&vhost, &name).await,
+            Resource::Policy { vhost, name, operator } => self.delete_policy(&vhost, &name, operator).await,
             Resource::Binding { vhost, source, destination, to_queue, properties } => {
                 self.delete_binding(&vhost, &source, &destination, to_queue, &properties).await
             }

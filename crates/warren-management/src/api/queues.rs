@@ -1,6 +1,6 @@
 //! Queues: listed with their counts, declared, deleted, purged.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use warren_broker::admin::QueueInfo;
 use warren_types::{AMQPValue, QueueSpec};
 
@@ -85,9 +85,9 @@ fn shape_queue(queue: &QueueInfo, names: &NodeNames) -> Value {
     put("members", names.all(&queue.members).into());
     put("online", names.all(&queue.online).into());
     put("state", state(queue).into());
-    put("policy", Value::Null);
-    put("operator_policy", Value::Null);
-    put("effective_policy_definition", json!({}));
+    put("policy", queue.policy.clone().into());
+    put("operator_policy", queue.operator_policy.clone().into());
+    put("effective_policy_definition", table::to_json(&queue.effective_policy));
     // Counts that nobody could tell are left out, as RabbitMQ does for a queue that is down: 0 would be a lie.
     if let (Some(ready), Some(unacked)) = (queue.ready, queue.unacked) {
         put("messages", (ready + unacked).into());

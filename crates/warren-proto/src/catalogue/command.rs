@@ -63,6 +63,12 @@ fn to_wire(command: &Command) -> pb::command::Command {
         Command::DeleteQueue { queue } => Wire::DeleteQueue(pb::DeleteQueue { queue: queue.0 }),
         Command::Bind(binding) => Wire::Bind(wire::binding_to_wire(binding)),
         Command::Unbind(binding) => Wire::Unbind(wire::binding_to_wire(binding)),
+        Command::SetPolicy(policy) => Wire::SetPolicy(wire::policy_to_wire(policy)),
+        Command::ClearPolicy { vhost, name, operator } => Wire::ClearPolicy(pb::ClearPolicy {
+            vhost: vhost.clone(),
+            name: name.clone(),
+            operator: *operator,
+        }),
         Command::ReleaseOwner { owner } => {
             Wire::ReleaseOwner(pb::ReleaseOwner { owner: Some(wire::owner_to_wire(*owner)) })
         }
@@ -99,6 +105,10 @@ fn from_wire(command: pb::command::Command) -> Result<Command, DecodeError> {
         Wire::DeleteQueue(delete) => Command::DeleteQueue { queue: QueueId(delete.queue) },
         Wire::Bind(binding) => Command::Bind(wire::binding_from_wire(binding)?),
         Wire::Unbind(binding) => Command::Unbind(wire::binding_from_wire(binding)?),
+        Wire::SetPolicy(policy) => Command::SetPolicy(wire::policy_from_wire(policy)?),
+        Wire::ClearPolicy(clear) => {
+            Command::ClearPolicy { vhost: clear.vhost, name: clear.name, operator: clear.operator }
+        }
         Wire::ReleaseOwner(release) => {
             Command::ReleaseOwner { owner: wire::owner_from_wire(&required(release.owner, WHAT, "owner")?) }
         }

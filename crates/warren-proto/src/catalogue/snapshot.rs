@@ -6,7 +6,9 @@ use prost::Message as _;
 use warren_types::{NodeId, QueueHost, QueueId, QueueSpec, ShardId, UnixMillis};
 
 use super::wire::{self, required};
-use super::{BindingRecord, ExchangeRecord, NodeRecord, PermissionRecord, ShardRecord, UserRecord};
+use super::{
+    BindingRecord, ExchangeRecord, NodeRecord, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
+};
 use crate::DecodeError;
 use crate::generated::catalogue as pb;
 
@@ -68,6 +70,8 @@ pub struct VhostSnapshot {
     pub queues: Vec<Arc<QueueSpec>>,
     /// Its bindings.
     pub bindings: Vec<BindingRecord>,
+    /// Its policies.
+    pub policies: Vec<PolicyRecord>,
 }
 
 /// The whole state. Whoever makes it gives everything a defined order: equal states become equal bytes.
@@ -172,6 +176,11 @@ fn vhost_to_wire(vhost: &VhostSnapshot) -> pb::Vhost {
             // The virtual host says it once for all.
             .map(|binding| pb::Binding { vhost: String::new(), ..wire::binding_to_wire(binding) })
             .collect(),
+        policies: vhost
+            .policies
+            .iter()
+            .map(|policy| pb::Policy { vhost: String::new(), ..wire::policy_to_wire(policy) })
+            .collect(),
     }
 }
 
@@ -192,6 +201,11 @@ fn vhost_from_wire(vhost: pb::Vhost) -> Result<VhostSnapshot, DecodeError> {
                 let binding = wire::binding_from_wire(binding)?;
                 Ok(BindingRecord { vhost: name.to_string(), ..binding })
             })
+            .collect::<Result<_, DecodeError>>()?,
+        policies: vhost
+            .policies
+            .into_iter()
+            .map(|policy| Ok(PolicyRecord { vhost: name.to_string(), ..wire::policy_from_wire(policy)? }))
             .collect::<Result<_, DecodeError>>()?,
         name: vhost.name,
     })

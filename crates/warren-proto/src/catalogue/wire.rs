@@ -4,8 +4,8 @@ use bytes::Bytes;
 use warren_types::{ConnectionId, ExclusiveOwner, FieldTable, NodeId, ShardId, table};
 
 use super::{
-    BindingRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, PermissionRecord, ShardRecord,
-    UserRecord,
+    ApplyTo, BindingRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, PermissionRecord,
+    PolicyRecord, ShardRecord, UserRecord,
 };
 use crate::DecodeError;
 use crate::generated::catalogue as pb;
@@ -178,5 +178,47 @@ pub(super) fn binding_from_wire(binding: pb::Binding) -> Result<BindingRecord, D
         source: binding.source,
         destination,
         routing_key: binding.routing_key,
+    })
+}
+
+pub(super) fn policy_to_wire(policy: &PolicyRecord) -> pb::Policy {
+    let apply_to = match policy.apply_to {
+        ApplyTo::All => pb::ApplyTo::All,
+        ApplyTo::Queues => pb::ApplyTo::Queues,
+        ApplyTo::Exchanges => pb::ApplyTo::Exchanges,
+        ApplyTo::ClassicQueues => pb::ApplyTo::ClassicQueues,
+        ApplyTo::QuorumQueues => pb::ApplyTo::QuorumQueues,
+        ApplyTo::Streams => pb::ApplyTo::Streams,
+    };
+    pb::Policy {
+        vhost: policy.vhost.clone(),
+        name: policy.name.clone(),
+        operator: policy.operator,
+        pattern: policy.pattern.clone(),
+        apply_to: apply_to.into(),
+        priority: policy.priority,
+        definition: table_to_wire(&policy.definition),
+    }
+}
+
+pub(super) fn policy_from_wire(policy: pb::Policy) -> Result<PolicyRecord, DecodeError> {
+    let what = "policy";
+    let apply_to = match pb::ApplyTo::try_from(policy.apply_to) {
+        Ok(pb::ApplyTo::All) => ApplyTo::All,
+        Ok(pb::ApplyTo::Queues) => ApplyTo::Queues,
+        Ok(pb::ApplyTo::Exchanges) => ApplyTo::Exchanges,
+        Ok(pb::ApplyTo::ClassicQueues) => ApplyTo::ClassicQueues,
+        Ok(pb::ApplyTo::QuorumQueues) => ApplyTo::QuorumQueues,
+        Ok(pb::ApplyTo::Streams) => ApplyTo::Streams,
+        Ok(pb::ApplyTo::Unspecified) | Err(_) => return Err(DecodeError::Field { what, field: "apply_to" }),
+    };
+    Ok(PolicyRecord {
+        definition: table_from_wire(&policy.definition, what)?,
+        vhost: policy.vhost,
+        name: policy.name,
+        operator: policy.operator,
+        pattern: policy.pattern,
+        apply_to,
+        priority: policy.priority,
     })
 }

@@ -73,6 +73,17 @@ impl Failure {
     }
 }
 
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Makes or replaces what the path names.
+    Put,
+    /// Does something below the path.
+    Post,
+    /// Deletes what the path names; has no body.
+    Delete,
+}
+
 /// A node's HTTP API.
 pub(crate) struct Api {
     agent: Agent,
@@ -120,12 +131,25 @@ impl Api {
     /// [`Failure`] by what went wrong; never [`Failure::No`].
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         let (status, body) = self.ask(path)?;
-        match status {
-            200..=299 => Ok(body),
-            401 | 403 => Err(Failure::NotAllowed(reason(&body, "login failed"))),
-            404 => Err(Failure::NotFound { path: path.to_owned(), reason: reason(&body, "nothing there") }),
-            status => Err(Failure::Refused { status, reason: reason(&body, "without a reason") }),
-        }
+        judge(path, status, body)
+    }
+
+    /// Changes something at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn change(&self, change: Change, path: &str, body: &Value) -> Result<(), Failure> {
+        let url = format!("{}{path}", self.base);
+        let authorization = self.authorization.as_str();
+        let answer = match change {
+            Change::Put => self.agent.put(url).header("authorization", authorization).send(body.to_string()),
+            Change::Post => {
+                self.agent.post(url).header("authorization", authorization).send(body.to_string())
+            }
+            Change::Delete => self.agent.delete(url).header("authorization", authorization).call(),
+        };
+        let (status, body) = self.read(answer.map_err(|error| self.failure(error))?)?;
+        judge(path, status, body).map(drop)
     }
 
     /// The JSON of a health check at `path` that says yes.
@@ -142,7 +166,11 @@ impl Api {
     fn ask(&self, path: &str) -> Result<(u16, Value), Failure> {
         let request =
             self.agent.get(format!("{}{path}", self.base)).header("authorization", &self.authorization);
-        let mut response = request.call().map_err(|error| self.failure(error))?;
+        let response = request.call().map_err(|error| self.failure(error))?;
+        self.read(response)
+    }
+
+    fn read(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<(u16, Value), Failure> {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_MAX_BYTES).read_to_string();
         let body = body.map_err(|error| self.failure(error))?;
@@ -162,6 +190,15 @@ impl Api {
             return Failure::Usage(format!("--node: {reason}"));
         }
         Failure::Unreachable { node, reason: error.to_string() }
+    }
+}
+
+fn judge(path: &str, status: u16, body: Value) -> Result<Value, Failure> {
+    match status {
+        200..=299 => Ok(body),
+        401 | 403 => Err(Failure::NotAllowed(reason(&body, "login failed"))),
+        404 => Err(Failure::NotFound { path: path.to_owned(), reason: reason(&body, "nothing there") }),
+        status => Err(Failure::Refused { status, reason: reason(&body, "without a reason") }),
     }
 }
 

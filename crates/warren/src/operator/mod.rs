@@ -2,6 +2,7 @@
 //! answer: 0 done, 1 a check says no, 2 usage, 4 not found, 6 not allowed, 7 unreachable, 8 timeout.
 
 mod api;
+mod manage;
 mod table;
 
 use std::io::Write as _;
@@ -12,6 +13,9 @@ use serde_json::Value;
 
 pub(crate) use self::api::Failure;
 use self::api::{Api, encode};
+pub(crate) use self::manage::{
+    Definitions, Permissions, Policies, Users, Vhosts, definitions, permissions, policies, users, vhosts,
+};
 use self::table::{Table, field, number};
 
 /// Which node is asked, as whom, and how the answer is printed.
@@ -35,6 +39,12 @@ pub(crate) struct Connection {
     /// How long to wait for an answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
+}
+
+impl Connection {
+    fn api(&self) -> Result<Api, Failure> {
+        Api::new(&self.node, &self.user, self.timeout)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +96,7 @@ pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
 /// # Errors
 /// [`Failure`] when the node cannot be asked or refuses.
 pub(crate) fn status(connection: &Connection) -> Result<(), Failure> {
-    let api = Api::new(&connection.node, &connection.user, connection.timeout)?;
+    let api = connection.api()?;
     let (overview, nodes, shards) =
         (api.get("/api/overview")?, api.get("/api/nodes")?, api.get("/api/warren/shards")?);
     match connection.output {
@@ -120,7 +130,7 @@ pub(crate) fn status(connection: &Connection) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`] when the node cannot be asked or refuses.
 pub(crate) fn nodes(connection: &Connection) -> Result<(), Failure> {
-    let api = Api::new(&connection.node, &connection.user, connection.timeout)?;
+    let api = connection.api()?;
     let nodes = api.get("/api/nodes")?;
     match connection.output {
         Output::Json => print_json(&nodes),
@@ -137,7 +147,7 @@ pub(crate) fn nodes(connection: &Connection) -> Result<(), Failure> {
 /// [`Failure`] when the node cannot be asked or refuses, or the virtual host does not exist.
 pub(crate) fn queues(arguments: &QueuesArguments) -> Result<(), Failure> {
     let connection = &arguments.connection;
-    let api = Api::new(&connection.node, &connection.user, connection.timeout)?;
+    let api = connection.api()?;
     let queues = match &arguments.vhost {
         Some(vhost) => api.get(&format!("/api/queues/{}", encode(vhost)))?,
         None => api.get("/api/queues")?,
@@ -161,7 +171,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         Question::Live(connection) => ("/health/live", connection),
         Question::Alarms(connection) => ("/api/health/checks/alarms", connection),
     };
-    let answer = Api::new(&connection.node, &connection.user, connection.timeout)?.check(path)?;
+    let answer = connection.api()?.check(path)?;
     match connection.output {
         Output::Json => print_json(&answer),
         Output::Table => {
