@@ -223,6 +223,13 @@ struct HostTask {
 /// The catalogue as the machine may ask it.
 struct Directory<'a>(&'a Catalogue);
 
+impl Directory<'_> {
+    /// What the queue's arguments and the policies ask for together.
+    fn effective(&self, spec: &QueueSpec) -> QueueSettings {
+        queue_settings(&self.0.effective_arguments(spec))
+    }
+}
+
 impl QueueDirectory for Directory<'_> {
     fn queue(&self, id: QueueId) -> Option<Arc<QueueSpec>> {
         self.0.queue_by_id(id).cloned()
@@ -233,7 +240,7 @@ impl QueueDirectory for Directory<'_> {
     }
 
     fn settings(&self, id: QueueId) -> Option<Arc<QueueSettings>> {
-        self.0.queue_by_id(id).map(|spec| Arc::new(queue_settings(&spec.arguments)))
+        self.0.queue_by_id(id).map(|spec| Arc::new(self.effective(spec)))
     }
 
     fn revision(&self) -> u64 {
@@ -241,7 +248,7 @@ impl QueueDirectory for Directory<'_> {
     }
 
     fn leased(&self, host: QueueHost) -> Vec<QueueId> {
-        let leased = |spec: &Arc<QueueSpec>| queue_settings(&spec.arguments).expires_ms.map(|_| spec.id);
+        let leased = |spec: &Arc<QueueSpec>| self.effective(spec).expires_ms.map(|_| spec.id);
         self.0.queues_of_host(host).filter_map(leased).collect()
     }
 }
