@@ -38,6 +38,9 @@ pub struct BrokerConfig {
     pub channel_max: u16,
     /// Largest message body. Default 16 MiB.
     pub max_message_size_bytes: u64,
+    /// How long a client may hold a delivery before it is taken away, where the queue does not say
+    /// (`x-consumer-timeout`). Milliseconds; 0 is for ever. Default 1,800,000.
+    pub consumer_timeout_ms: u64,
     /// From accept to `connection.open`. Milliseconds. Default 10,000.
     pub handshake_timeout_ms: u64,
     /// Most client connections. Default 100,000.
@@ -67,6 +70,7 @@ impl Default for BrokerConfig {
             frame_max_bytes: 131_072,
             channel_max: 2047,
             max_message_size_bytes: 16 * 1024 * 1024,
+            consumer_timeout_ms: 1_800_000,
             handshake_timeout_ms: 10_000,
             max_connections: 100_000,
             cache_bytes: 128 * 1024 * 1024,

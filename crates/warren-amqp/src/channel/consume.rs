@@ -139,6 +139,11 @@ impl Channel {
         Some(ended)
     }
 
+    /// Takes away what is held too long; see [`crate::Connection::lapse`].
+    pub(crate) fn lapse(&mut self, overdue: impl Fn(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
+        self.ledger.lapse(overdue)
+    }
+
     pub(super) fn on_get(&mut self, get: &basic::Get, id: MethodId) -> Result<Action, Fault> {
         let queue = self.queue_or_last(get.queue.as_str(), id)?;
         let ack_mode = ack_mode(get.no_ack);

@@ -64,7 +64,7 @@ impl Channel {
         }
         let tag = self.ledger.next_tag();
         if manual {
-            self.ledger.hold(tag, delivery.source, true);
+            self.ledger.hold(tag, delivery.source, true, context.now_ms);
         }
         let content = Content {
             message: delivery.message,
@@ -113,7 +113,7 @@ impl Channel {
         let tag = self.ledger.next_tag();
         if ack_mode == AckMode::Manual {
             // The prefetch does not limit gets.
-            self.ledger.hold(tag, got.source, false);
+            self.ledger.hold(tag, got.source, false, context.now_ms);
         }
         let message = &got.message;
         let content = Content { message, frame_max: context.frame_max, delivery_count: got.delivery_count };

@@ -35,6 +35,8 @@ enum Held {
     Open,
     /// Settled in a transaction that is not committed.
     InTransaction,
+    /// Held too long and given back to its queue; the client may still settle it, to no effect.
+    Lapsed,
     /// Settled; kept only until the front is reached or half of all are.
     Gone,
 }
@@ -46,6 +48,8 @@ struct Entry {
     /// Counts against the channel-wide prefetch.
     counted: bool,
     source: DeliveryRef,
+    /// The shell's clock when it was delivered.
+    since_ms: u64,
 }
 
 /// Deliveries in the order of their tags. In-order settling is constant time, any other a binary search.
@@ -70,8 +74,8 @@ impl Ledger {
     }
 
     /// Remembers a delivery with the tag just given.
-    pub(crate) fn hold(&mut self, tag: DeliveryTag, source: DeliveryRef, counted: bool) {
-        self.entries.push_back(Entry { tag: tag.0, held: Held::Open, counted, source });
+    pub(crate) fn hold(&mut self, tag: DeliveryTag, source: DeliveryRef, counted: bool, since_ms: u64) {
+        self.entries.push_back(Entry { tag: tag.0, held: Held::Open, counted, source, since_ms });
         self.alive += 1;
         self.counted += usize::from(counted);
     }
@@ -129,10 +133,16 @@ impl Ledger {
             AckScope::UpTo(tag) => 0..self.open_index(tag)? + 1,
             AckScope::AllOutstanding => 0..self.entries.len(),
         };
-        for entry in self.entries.range_mut(range).filter(|entry| entry.held == Held::Open) {
-            each(entry);
-            entry.held = to;
-            if to == Held::Gone {
+        for entry in self.entries.range_mut(range) {
+            match entry.held {
+                Held::Open => {
+                    each(entry);
+                    entry.held = to;
+                }
+                Held::Lapsed => entry.held = Held::Gone,
+                Held::InTransaction | Held::Gone => continue,
+            }
+            if entry.held == Held::Gone {
                 self.alive -= 1;
                 self.counted -= usize::from(entry.counted);
             }
@@ -142,7 +152,10 @@ impl Ledger {
 
     fn open_index(&self, tag: u64) -> Result<usize, UnknownDeliveryTag> {
         self.index_of(tag)
-            .filter(|index| self.entries.get(*index).is_some_and(|entry| entry.held == Held::Open))
+            .filter(|index| {
+                let held = self.entries.get(*index).map(|entry| entry.held);
+                matches!(held, Some(Held::Open | Held::Lapsed))
+            })
             .ok_or(UnknownDeliveryTag(tag))
     }
 
@@ -187,10 +200,24 @@ impl Ledger {
         self.tidy();
     }
 
+    /// Takes those that are held too long away from the client, which may still settle them, to no effect. Those settled
+    /// in a transaction stay. `overdue` is told since when each is held.
+    pub(crate) fn lapse(&mut self, overdue: impl Fn(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
+        let mut lapsed = Vec::new();
+        for entry in self.entries.iter_mut().filter(|entry| entry.held == Held::Open) {
+            if overdue(&entry.source, entry.since_ms) {
+                entry.held = Held::Lapsed;
+                lapsed.push(entry.source);
+            }
+        }
+        lapsed
+    }
+
     /// Everything outstanding, in tag order, those of an uncommitted transaction included; the ledger is empty then.
     pub(crate) fn drain(&mut self) -> Vec<DeliveryRef> {
         self.alive = 0;
         self.counted = 0;
-        self.entries.drain(..).filter(|entry| entry.held != Held::Gone).map(|entry| entry.source).collect()
+        let held = |entry: &Entry| matches!(entry.held, Held::Open | Held::InTransaction);
+        self.entries.drain(..).filter(held).map(|entry| entry.source).collect()
     }
 }

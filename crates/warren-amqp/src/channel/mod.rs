@@ -44,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) frame_max: u32,
     /// Bytes that all channels of the connection hold back.
     pub(crate) held_bytes: &'a mut u64,
+    /// The shell's clock, as it last told.
+    pub(crate) now_ms: u64,
 }
 
 impl Context<'_> {

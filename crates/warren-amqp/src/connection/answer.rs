@@ -195,6 +195,30 @@ impl Connection {
         .flatten()
     }
 
+    /// Tells the machine the time: any clock in milliseconds that never goes back. Deliveries are dated with it.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Takes deliveries that are held too long away from the client, by channel: give them back. `overdue` is told
+    /// since when each is held, by the clock of [`Self::set_time`]. Should the client settle one later, that has no
+    /// effect.
+    pub fn lapse(
+        &mut self,
+        overdue: impl Fn(&DeliveryRef, u64) -> bool,
+    ) -> Vec<(ChannelNumber, u32, Vec<DeliveryRef>)> {
+        let mut lapsed = Vec::new();
+        for (number, slot) in (0_u16..).zip(&mut self.channels) {
+            if let Slot::Open(channel) = slot {
+                let deliveries = channel.lapse(&overdue);
+                if !deliveries.is_empty() {
+                    lapsed.push((ChannelNumber(number), channel.opening(), deliveries));
+                }
+            }
+        }
+        lapsed
+    }
+
     /// An alarm blocks this connection: tells the client once, if it has the capability `connection.blocked`, and
     /// stops expecting to read anything.
     pub fn block(&mut self, reason: &str, out: &mut BytesMut) {

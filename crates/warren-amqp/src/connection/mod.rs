@@ -145,6 +145,8 @@ pub struct Connection {
     handed_over: Vec<HandedOver>,
     /// Bytes of messages that are not complete or not committed, of all channels.
     held_bytes: u64,
+    /// The shell's clock, as it last told.
+    now_ms: u64,
 }
 
 impl Connection {
@@ -169,6 +171,7 @@ impl Connection {
             last_asked: (ChannelNumber(0), 0),
             handed_over: Vec::new(),
             held_bytes: 0,
+            now_ms: 0,
         }
     }
 
@@ -239,6 +242,7 @@ impl Connection {
             config: &self.config,
             frame_max: self.limits.frame_max_or_all(),
             held_bytes: &mut self.held_bytes,
+            now_ms: self.now_ms,
         };
         (&mut self.channels, context)
     }

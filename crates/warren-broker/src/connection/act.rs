@@ -176,7 +176,8 @@ impl Task {
         match performed.remember {
             Remember::Nothing => {}
             Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host, auto_delete } => {
+            Remember::Consumer { subscription, host, auto_delete, timeout_ms } => {
+                self.look_sooner(timeout_ms);
                 self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
             }
             Remember::ReplyConsumer { subscription, queue } => {

@@ -7,6 +7,7 @@
 mod act;
 mod commit;
 mod deliver;
+mod lapse;
 mod settle;
 
 use std::collections::{HashMap, VecDeque};
@@ -98,6 +99,8 @@ where
         commits_begun: 0,
         owns_queues: false,
         ending: None,
+        born: Instant::now(),
+        lapse_every: lapse::LOOK_EVERY,
     };
     task.run(stream).await;
     mailbox.close();
@@ -149,6 +152,7 @@ enum Turn {
     Done(Box<Done>),
     Room,
     Alarm,
+    Lapse,
 }
 
 struct Task {
@@ -173,6 +177,10 @@ struct Task {
     commits_begun: u64,
     owns_queues: bool,
     ending: Option<Ended>,
+    /// The machine's clock counts from here.
+    born: Instant,
+    /// How often to look for deliveries that are held too long.
+    lapse_every: Duration,
 }
 
 impl Task {
@@ -187,14 +195,20 @@ impl Task {
         let alarm = tokio::time::sleep_until(handshake_by);
         tokio::pin!(alarm);
         let mut beats = Beats::default();
+        let lapse = tokio::time::sleep_until(self.born + self.lapse_every);
+        tokio::pin!(lapse);
         debug!(connection = %self.name, "accepted");
         loop {
+            self.machine.set_time(self.now_ms());
             if self.out.len() < OUT_MAX {
                 self.caller.mailbox.try_recv_many(&mut events, EVENTS_PER_TURN);
                 self.take_events(&mut events);
             }
             self.advance();
             self.report_handed_over();
+            if lapse.deadline() > Instant::now() + self.lapse_every {
+                lapse.as_mut().reset(Instant::now() + self.lapse_every);
+            }
             let deadline = self.deadline(&mut beats, handshake_by);
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
@@ -220,6 +234,7 @@ impl Task {
                 }
                 got = read.read_buf(&mut self.input), if reads => Turn::Read(got),
                 () = alarm.as_mut() => Turn::Alarm,
+                () = lapse.as_mut(), if self.ending.is_none() => Turn::Lapse,
             };
             match turn {
                 Turn::Wrote(Ok(0)) | Turn::Wrote(Err(_)) | Turn::Read(Ok(0)) | Turn::Read(Err(_)) => {
@@ -238,6 +253,10 @@ impl Task {
                 Turn::Events => self.take_events(&mut events),
                 Turn::Done(done) => self.on_done(*done),
                 Turn::Room => {}
+                Turn::Lapse => {
+                    self.lapse();
+                    lapse.as_mut().reset(Instant::now() + self.lapse_every);
+                }
                 Turn::Alarm => {
                     if !self.on_alarm(&mut beats) {
                         break;

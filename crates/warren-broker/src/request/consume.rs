@@ -10,7 +10,7 @@ use warren_proto::session::{Subscribe, SubscribeOutcome};
 use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
 use super::direct_reply::{self, PSEUDO_QUEUE};
-use super::{Caller, LEADER_DEADLINE, Performed, Remember, leader_silent};
+use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent};
 use crate::session::SessionInput;
 
 /// Starts a consumer.
@@ -21,7 +21,8 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
     match subscribe(caller, consume, subscription).await {
         Ok((reply, spec)) => {
             let auto_delete = spec.auto_delete.then_some(spec.id);
-            let remember = Remember::Consumer { subscription, host: spec.host, auto_delete };
+            let timeout_ms = consumer_timeout_ms(&caller.broker, &spec);
+            let remember = Remember::Consumer { subscription, host: spec.host, auto_delete, timeout_ms };
             Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },

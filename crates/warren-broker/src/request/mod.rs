@@ -52,6 +52,8 @@ pub(crate) enum Remember {
         subscription: SubscriptionId,
         host: QueueHost,
         auto_delete: Option<QueueId>,
+        /// How long it may hold a delivery; 0 is for ever.
+        timeout_ms: u64,
     },
     /// A consumer of answers, at this node: the channel's requests ask for answers to that queue.
     ReplyConsumer {
@@ -176,6 +178,23 @@ fn locked(name: &str, vhost: &str) -> AmqpError {
              declaration."
         ),
     )
+}
+
+/// How long a client may hold a delivery of the queue; 0 is for ever.
+pub(crate) fn consumer_timeout_ms(broker: &Broker, spec: &QueueSpec) -> u64 {
+    use warren_types::AMQPValue as Value;
+    let declared = match spec.arguments.inner().get("x-consumer-timeout") {
+        Some(Value::ShortShortInt(v)) => u64::try_from(*v).ok(),
+        Some(Value::ShortShortUInt(v)) => Some(u64::from(*v)),
+        Some(Value::ShortInt(v)) => u64::try_from(*v).ok(),
+        Some(Value::ShortUInt(v)) => Some(u64::from(*v)),
+        Some(Value::LongInt(v)) => u64::try_from(*v).ok(),
+        Some(Value::LongUInt(v)) => Some(u64::from(*v)),
+        Some(Value::LongLongInt(v)) => u64::try_from(*v).ok(),
+        // Anything else is refused when the queue is declared.
+        Some(_) | None => None,
+    };
+    declared.unwrap_or(broker.config().consumer_timeout_ms)
 }
 
 /// 541 when the metadata group could not do it in time.
