@@ -608,3 +608,44 @@ proptest! {
         prop_assert_eq!((publishes, world.frames()), expected);
     }
 }
+
+#[test]
+fn what_is_held_too_long_is_taken_away_once_and_its_late_ack_has_no_effect() {
+    let mut world = World::with_channel();
+    world.consume(1, AckMode::Manual);
+    for position in 1..=3 {
+        world.connection.set_time(position * 100);
+        world.deliver(1, position);
+    }
+    world.frames();
+    world.ack(1, false);
+    assert_eq!(settled(&mut world), [(Settlement::Ack, vec![1])]);
+    let overdue = |limit: u64| move |_: &_, since: u64| since <= limit;
+    let lapsed = world.connection.lapse(overdue(200));
+    let lapsed: Vec<_> = lapsed.iter().map(|(number, _, held)| (number.0, positions(held))).collect();
+    assert_eq!(lapsed, [(1, vec![2])]);
+    assert_eq!(world.connection.lapse(overdue(200)), []);
+    // Its tag is still known, and passed over among others.
+    world.ack(3, true);
+    assert_eq!(settled(&mut world), [(Settlement::Ack, vec![3])]);
+    world.ack(2, false);
+    assert!(settled(&mut world).is_empty());
+    // A second ack of it is one of an unknown tag.
+    assert_eq!(world.close(), close(1, 406, "PRECONDITION_FAILED - unknown delivery tag 2", (60, 80)));
+}
+
+#[test]
+fn what_was_taken_away_does_not_go_back_again_with_its_channel() {
+    let mut world = holding(2);
+    world.connection.lapse(|source, _| source.position.0 == 1);
+    let returned: Vec<Vec<u64>> = world
+        .connection
+        .disconnected()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::ChannelClosed { returned, .. } => Some(positions(&returned)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(returned, [[2]]);
+}

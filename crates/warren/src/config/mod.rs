@@ -142,6 +142,11 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
             1..=536_870_912,
             defaults.max_message_size_bytes,
         ),
+        consumer_timeout_ms: reader.number(
+            "consumer_timeout_ms",
+            0..=31_536_000_000,
+            defaults.consumer_timeout_ms,
+        ),
         handshake_timeout_ms: reader.number(
             "handshake_timeout_ms",
             100..=3_600_000,

@@ -124,6 +124,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The largest message body, in bytes; above it a publish is refused with 406",
     ),
     one(
+        "consumer_timeout_ms",
+        "MS",
+        Some("1800000"),
+        "How long a consumer may hold a delivery before it goes back to its queue, in milliseconds; 0 is for ever",
+    ),
+    one(
         "handshake_timeout_ms",
         "MS",
         Some("10000"),
