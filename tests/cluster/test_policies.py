@@ -100,3 +100,18 @@ def test_definitions_move_everything_to_another_cluster_and_importing_twice_is_i
 @pytest.mark.parametrize("arguments", [["users", "delete", "none"], ["vhosts", "delete", "none"], ["policies", "delete", "none"]])
 def test_deleting_what_is_not_there_says_so(single, arguments):
     assert "not found" in warren(single.nodes[0], *arguments, code=4)
+
+
+def test_a_queue_follows_a_policy_at_once_and_an_operators_limit_holds(single):
+    node = single.nodes[0]
+    client = client_of(node)
+    client.confirm_channel(2)
+    client.declare(1, "short", durable=True, arguments={"x-max-length": 4})
+    client.publish_confirmed(2, "", "short", *[b"%d" % i for i in range(6)])
+    eventually(lambda: client.ready(1, "short") == 4, "the argument's limit holds")
+    warren(node, "policies", "set", "p", "^short$", '{"max-length":3}')
+    eventually(lambda: client.ready(1, "short") == 3, "the policy's smaller limit holds")
+    warren(node, "policies", "set", "cap", "", '{"max-length":2}', "--apply-to", "queues", "--operator")
+    eventually(lambda: client.ready(1, "short") == 2, "the operator's limit holds")
+    assert client.get_all(1, "short") == [b"4", b"5"]
+    client.close()
