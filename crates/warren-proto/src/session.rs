@@ -72,6 +72,11 @@ pub enum HomeFrame {
         /// The new limit; 0 is none.
         prefetch: u32,
     },
+    /// The home has taken a [`LeaderFrame::Confirmed`] that refused something: the leader need not keep it.
+    Learned {
+        /// What was refused up to here is known.
+        up_to_seq: u64,
+    },
     /// A question; answered by [`LeaderFrame::Reply`], after everything published before it has been applied.
     Request {
         /// Its number.

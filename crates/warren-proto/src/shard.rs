@@ -64,6 +64,15 @@ pub enum Op {
         /// The session.
         session: SessionId,
     },
+    /// A queue's policy refused publishes of a session that pass in this record.
+    Refuse {
+        /// The session.
+        session: SessionId,
+        /// Its home knows what was refused up to here: forget it.
+        learned: u64,
+        /// Refused, ascending.
+        sequences: Vec<u64>,
+    },
     /// The queue has had a consumer.
     MarkUsed {
         /// The queue.
@@ -133,6 +142,8 @@ pub struct OpeningState {
     pub queues: Vec<QueueState>,
     /// The publisher sessions and the sequence each has passed.
     pub sessions: Vec<(SessionId, u64)>,
+    /// What was refused of each session, ascending, as far as its home may not know.
+    pub refused: Vec<(SessionId, Vec<u64>)>,
 }
 
 /// One queue of an [`OpeningState`].

@@ -41,6 +41,8 @@ struct Pending {
     session: SessionId,
     /// Without queues where all of them are gone: then only its sequence is recorded.
     message: EnqueuedMessage,
+    /// One of its queues refused it.
+    refused: bool,
 }
 
 /// What waits for a record.
@@ -86,9 +88,9 @@ impl Gather {
             && self.closes.is_empty())
     }
 
-    pub(crate) fn publish(&mut self, session: SessionId, message: EnqueuedMessage) {
+    pub(crate) fn publish(&mut self, session: SessionId, message: EnqueuedMessage, refused: bool) {
         self.publish_bytes += message.message.size();
-        self.publishes.push_back(Pending { session, message });
+        self.publishes.push_back(Pending { session, message, refused });
     }
 
     pub(crate) fn settle(&mut self, queue: QueueId, reason: SettleReason, ranges: Vec<PositionRange>) {
@@ -176,19 +178,23 @@ impl Gather {
         (ops, std::mem::take(&mut self.promises))
     }
 
-    /// One `Enqueue` a session; within a session the order is kept, and no client can see another order.
+    /// One `Enqueue` a session, and a `Refuse` where it passes something refused; within a session the order is kept, and no client can see another order.
     fn take_publishes(&mut self, cut: Cut, lives: impl Fn(QueueId) -> bool) -> Vec<Op> {
         let mut enqueues: Vec<Enqueue> = Vec::new();
+        let mut refusals: BTreeMap<SessionId, Vec<u64>> = BTreeMap::new();
         let (mut bytes, mut messages) = (0, 0);
-        while let Some(Pending { session, message }) = self.publishes.pop_front() {
+        while let Some(Pending { session, message, refused }) = self.publishes.pop_front() {
             let size = message.message.size();
             if messages > 0 && (bytes + size > cut.bytes || messages >= cut.messages) {
-                self.publishes.push_front(Pending { session, message });
+                self.publishes.push_front(Pending { session, message, refused });
                 break;
             }
             self.publish_bytes -= size;
             bytes += size;
             messages += 1;
+            if refused {
+                refusals.entry(session).or_default().push(message.seq);
+            }
             // The session of the message before is most often this one's too.
             let at = match enqueues.last() {
                 Some(last) if last.session == session => Some(enqueues.len() - 1),
@@ -207,7 +213,9 @@ impl Gather {
                 }
             }
         }
-        enqueues.into_iter().map(Op::Enqueue).collect()
+        let refusals = refusals.into_iter();
+        let refusals = refusals.map(|(session, sequences)| Op::Refuse { session, learned: 0, sequences });
+        enqueues.into_iter().map(Op::Enqueue).chain(refusals).collect()
     }
 
     fn recount(&mut self) {

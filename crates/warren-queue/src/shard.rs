@@ -92,6 +92,11 @@ impl HostLeader {
         for (id, last_seq) in opening.sessions {
             sessions.by_id.insert(id, Session::unattached(Some(last_seq), now));
         }
+        for (id, refused) in opening.refused {
+            if let Some(session) = sessions.by_id.get_mut(&id) {
+                session.rejected = refused.into();
+            }
+        }
         let until = UnixMillis(now.0.saturating_add(config.claim_grace_ms));
         let mut leader = Self {
             sessions,
@@ -243,6 +248,11 @@ impl HostLeader {
             HomeFrame::SetPrefetch { subscription, prefetch } => {
                 self.update_consumer(session, subscription, |consumer| consumer.prefetch = prefetch);
             }
+            HomeFrame::Learned { up_to_seq } => {
+                if let Some(session) = self.sessions.by_id.get_mut(&session) {
+                    session.learned(up_to_seq);
+                }
+            }
             HomeFrame::Request { request, ask } => {
                 self.on_request(now, directory, session, request, ask, outputs);
             }
@@ -269,10 +279,10 @@ impl HostLeader {
             (first_seq..).zip(messages).skip(usize::try_from(repeated).unwrap_or(usize::MAX))
         {
             let SessionPublish { mut queues, message } = publish;
-            self.admit(now, directory, id, seq, (&mut queues, &message), outputs);
+            let refused = self.admit(now, directory, id, seq, (&mut queues, &message), outputs);
             // Without a queue left it counts as done, and its sequence is still to be recorded; its body is not.
             let message = if queues.is_empty() { warren_types::Message::default() } else { message };
-            self.gather.publish(id, EnqueuedMessage { seq, queues, message });
+            self.gather.publish(id, EnqueuedMessage { seq, queues, message }, refused);
         }
     }
 

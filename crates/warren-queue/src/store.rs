@@ -30,6 +30,7 @@ pub struct MemoryStore {
     applied: u64,
     queues: BTreeMap<QueueId, MemoryQueue>,
     sessions: BTreeMap<SessionId, u64>,
+    refused: BTreeMap<SessionId, Vec<u64>>,
 }
 
 impl MemoryStore {
@@ -58,6 +59,12 @@ impl MemoryStore {
                 }
                 Op::CloseSession { session } => {
                     self.sessions.remove(session);
+                    self.refused.remove(session);
+                }
+                Op::Refuse { session, learned, sequences } => {
+                    let refused = self.refused.entry(*session).or_default();
+                    refused.extend(sequences);
+                    refused.retain(|sequence| sequence > learned);
                 }
                 Op::MarkUsed { queue } => self.queues.entry(*queue).or_default().used = true,
             }
@@ -111,6 +118,7 @@ impl MemoryStore {
             applied: LogIndex(self.applied),
             queues: queues.collect(),
             sessions: self.sessions.iter().map(|(session, seq)| (*session, *seq)).collect(),
+            refused: self.refused.iter().map(|(session, refused)| (*session, refused.clone())).collect(),
         }
     }
 

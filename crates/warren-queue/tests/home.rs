@@ -88,7 +88,11 @@ fn refused_publishes_are_told_apart() {
     let frame = LeaderFrame::Confirmed { up_to_seq: 3, rejected: vec![2] };
     assert_eq!(
         outputs(|out| home.on_frame(frame, out)),
-        [HomeOutput::Confirmed(vec![token(1), token(3)]), HomeOutput::Rejected(vec![token(2)])]
+        [
+            HomeOutput::Confirmed(vec![token(1), token(3)]),
+            HomeOutput::Rejected(vec![token(2)]),
+            HomeOutput::Send(HomeFrame::Learned { up_to_seq: 2 }),
+        ]
     );
 }
 

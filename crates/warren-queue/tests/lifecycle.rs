@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use kit::*;
 use proptest::prelude::*;
+use warren_proto::session::{HomeFrame, LeaderFrame};
 use warren_proto::shard::{Op, SettleReason};
-use warren_queue::{DeathReason, Input};
+use warren_queue::{DeathReason, Input, SessionKey};
 use warren_types::{Overflow, Position, QueueId, QueueSettings, SessionPublish};
 
 fn bench(settings: QueueSettings) -> Bench {
@@ -37,6 +38,10 @@ fn publish_expiring(bench: &mut Bench, seq: u64, body: &str, expiration: &str) {
     let message = warren_types::Message { properties: properties.into(), ..message(body) };
     let messages = vec![SessionPublish { queues: vec![Q], message }];
     bench.frame(1, warren_proto::session::HomeFrame::Publish { first_seq: seq, messages });
+}
+
+fn publish(body: &str) -> SessionPublish {
+    SessionPublish { queues: vec![Q], message: message(body) }
 }
 
 fn settled(bench: &Bench, wanted: SettleReason) -> u64 {
@@ -161,6 +166,36 @@ fn a_refusal_keeps_a_message_out_of_no_other_queue() {
     bench.publish_to(1, &[Q, QueueId(2)], &["a"]);
     assert_eq!(bench.nacked, [1]);
     assert_eq!((bench.store.live(Q).len(), bench.store.live(QueueId(2)).len()), (0, 1));
+}
+
+#[test]
+fn a_new_leader_nacks_what_the_old_one_refused_until_the_home_has_learned_it() {
+    let mut bench = bench(QueueSettings { overflow: Overflow::RejectPublish, ..max_length(2) });
+    bench.hold = true;
+    bench.publish(1, &["a", "b", "c", "d"]);
+    bench.fail_over(9, &[1]);
+    bench.attach(2, 1, 2);
+    let told = LeaderFrame::Confirmed { up_to_seq: 4, rejected: vec![3, 4] };
+    assert_eq!(bench.frames(2), [told, LeaderFrame::Attached { epoch: 2, last_seq: 4 }]);
+
+    bench.frame(2, HomeFrame::Learned { up_to_seq: 4 });
+    bench.frame(2, HomeFrame::Publish { first_seq: 5, messages: vec![publish("e")] });
+    bench.commit(9);
+    assert!(bench.frames(2).contains(&LeaderFrame::Confirmed { up_to_seq: 5, rejected: vec![5] }));
+    bench.fail_over(9, &[1]);
+    bench.attach(3, 1, 3);
+    let told = LeaderFrame::Confirmed { up_to_seq: 5, rejected: vec![5] };
+    assert_eq!(bench.frames(3).first(), Some(&told), "what the home has learned is forgotten");
+}
+
+#[test]
+fn a_stream_that_breaks_before_the_nack_came_through_is_told_again() {
+    let mut bench = bench(QueueSettings { overflow: Overflow::RejectPublish, ..max_length(1) });
+    bench.publish(1, &["a", "b"]);
+    bench.input(Input::SessionLost(SessionKey(1)));
+    bench.attach(2, 1, 2);
+    let told = LeaderFrame::Confirmed { up_to_seq: 2, rejected: vec![2] };
+    assert_eq!(bench.frames(2).first(), Some(&told));
 }
 
 #[test]

@@ -24,8 +24,8 @@ use warren_queue::{
     HomeConfig, HomeOutput, HomeSession, HostLeader, Input, LeaderConfig, MemoryStore, Output, SessionKey,
 };
 use warren_types::{
-    AckMode, ChannelNumber, ConnectionId, NodeId, Position, PositionRange, PublishToken, QueueId, RequestId,
-    SessionId, SessionPublish, SubscriptionId, UnixMillis,
+    AckMode, ChannelNumber, ConnectionId, NodeId, Overflow, Position, PositionRange, PublishToken, QueueId,
+    QueueSettings, RequestId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
 };
 
 const HOMES: usize = 3;
@@ -168,6 +168,8 @@ struct World {
     /// Of each message: its queue.
     published: BTreeMap<String, QueueId>,
     confirmed: BTreeSet<String>,
+    /// Their publishers were told that the queue refused them.
+    refused: BTreeSet<String>,
     tokens: BTreeMap<u64, String>,
     seen: BTreeSet<String>,
     acked: BTreeSet<String>,
@@ -191,7 +193,7 @@ impl World {
         let homes = (0..HOMES as u64).map(|node| Home::new(node + 1, 1, now)).collect();
         Self {
             config,
-            directory: Directory::with(1..=QUEUES),
+            directory: directory_with_a_refusing_queue(),
             now,
             store,
             leader,
@@ -202,6 +204,7 @@ impl World {
             next: 1,
             published: BTreeMap::new(),
             confirmed: BTreeSet::new(),
+            refused: BTreeSet::new(),
             tokens: BTreeMap::new(),
             seen: BTreeSet::new(),
             acked: BTreeSet::new(),
@@ -317,7 +320,17 @@ impl World {
                         assert!(self.confirmed.insert(self.tokens[&token.number].clone()), "confirmed twice");
                     }
                 }
-                HomeOutput::Rejected(tokens) => panic!("nothing rejects: {tokens:?}"),
+                HomeOutput::Rejected(tokens) => {
+                    for token in tokens {
+                        let body = &self.tokens[&token.number];
+                        assert_eq!(
+                            self.published[body],
+                            QueueId(QUEUES),
+                            "{body} goes to a queue without a limit"
+                        );
+                        assert!(self.refused.insert(body.clone()), "{body} refused twice");
+                    }
+                }
                 HomeOutput::Deliver { subscription, queue, deliveries } => {
                     self.on_deliver(home, subscription, queue, deliveries);
                 }
@@ -562,6 +575,15 @@ impl Home {
     }
 }
 
+/// The last queue refuses what is over its length.
+fn directory_with_a_refusing_queue() -> Directory {
+    let mut directory = Directory::with(1..=QUEUES);
+    let settings =
+        QueueSettings { max_length: Some(2), overflow: Overflow::RejectPublish, ..QueueSettings::default() };
+    directory.settings.insert(QueueId(QUEUES), settings.into());
+    directory
+}
+
 /// Of each publisher, the messages of a queue lie in the order they were published, each once.
 fn check_store(world: &World) {
     for queue in 1..=QUEUES {
@@ -608,6 +630,8 @@ fn run(actions: Vec<Action>) {
             world.leader.counts(QueueId(queue))
         );
     }
+    let both: Vec<_> = world.refused.intersection(&world.seen).collect();
+    assert!(both.is_empty(), "refused and delivered: {both:?}");
     let lost: Vec<_> = world.confirmed.difference(&world.seen).collect();
     assert!(lost.is_empty(), "confirmed and never delivered: {lost:?}");
     for home in &world.homes {

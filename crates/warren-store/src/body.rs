@@ -33,6 +33,7 @@ pub(crate) fn messages(group: GroupId, entry: LogEntry) -> Result<Vec<EnqueuedMe
             | Op::Purge { .. }
             | Op::DropQueue { .. }
             | Op::CloseSession { .. }
+            | Op::Refuse { .. }
             | Op::MarkUsed { .. } => None,
         })
         .flatten()

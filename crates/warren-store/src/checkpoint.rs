@@ -134,8 +134,8 @@ impl<'a> Part<'a> {
                 let (from, to) = space.all_of(b'S', *entry);
                 self.batch.delete_range_cf(self.family, from, to);
             }
-            Change::PutSession { session, last_seq } => {
-                self.put(&space.session(*session), &values::encode_session(*last_seq));
+            Change::PutSession { session, last_seq, refused } => {
+                self.put(&space.session(*session), &values::encode_session(*last_seq, refused));
             }
             Change::DeleteSession { session } => {
                 self.batch.delete_cf(self.family, space.session(*session));

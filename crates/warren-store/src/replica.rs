@@ -479,7 +479,8 @@ fn restore_one(restore: &mut Restore, kind: u8, key: &[u8], value: &[u8]) -> Opt
             Some(restore.run(QueueId(number), stored.run, &stored.settled, &stored.counts))
         }
         _ => {
-            restore.session(warren_types::SessionId(number), values::decode_session(value)?);
+            let (last_seq, refused) = values::decode_session(value)?;
+            restore.session(warren_types::SessionId(number), last_seq, refused);
             Some(true)
         }
     }

@@ -178,8 +178,9 @@ impl Frozen<'_> {
             }
             Change::PutRun { queue, run, settled, counts } => chunks
                 .key_value(&self.space.run(*queue, run.first), &values::encode_run(run, settled, counts)),
-            Change::PutSession { session, last_seq } => {
-                chunks.key_value(&self.space.session(*session), &values::encode_session(*last_seq))
+            Change::PutSession { session, last_seq, refused } => {
+                let value = values::encode_session(*last_seq, refused);
+                chunks.key_value(&self.space.session(*session), &value)
             }
             // A whole state deletes nothing.
             Change::DropQueue { .. }

@@ -153,14 +153,19 @@ pub(crate) fn decode_run(first: u64, value: &[u8]) -> Option<StoredRun> {
     Some(StoredRun { run, settled, counts })
 }
 
-pub(crate) fn encode_session(last_seq: u64) -> Vec<u8> {
-    last_seq.to_le_bytes().to_vec()
+/// The last sequence, then the refused ones.
+pub(crate) fn encode_session(last_seq: u64, refused: &[u64]) -> Vec<u8> {
+    std::iter::once(&last_seq).chain(refused).flat_map(|seq| seq.to_le_bytes()).collect()
 }
 
-pub(crate) fn decode_session(value: &[u8]) -> Option<u64> {
+pub(crate) fn decode_session(value: &[u8]) -> Option<(u64, Vec<u64>)> {
     let mut value = Reader(value);
     let last_seq = value.u64()?;
-    value.end().map(|()| last_seq)
+    let mut refused = Vec::with_capacity(value.0.len() / 8);
+    while !value.0.is_empty() {
+        refused.push(value.u64()?);
+    }
+    Some((last_seq, refused))
 }
 
 /// What the message store holds at a queue's position.

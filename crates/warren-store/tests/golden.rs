@@ -49,6 +49,7 @@ fn a_log_of_version_1_replays_to_the_same_state() {
         applied: LogIndex(6),
         queues: vec![first, second],
         sessions: vec![(SessionId(0xfeed_beef), 7)],
+        refused: vec![],
     };
     assert_eq!(state.opening(), expected);
     assert_eq!(state.fingerprint(), 10_498_759_774_895_593_019);

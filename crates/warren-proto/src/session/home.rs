@@ -50,6 +50,7 @@ impl HomeFrame {
             Self::SetPrefetch { subscription, prefetch } => {
                 Frame::SetPrefetch(wire::SetPrefetch { subscription: subscription.0, prefetch: *prefetch })
             }
+            Self::Learned { up_to_seq } => Frame::Learned(wire::Learned { up_to_seq: *up_to_seq }),
             Self::Request { request, ask } => {
                 Frame::Request(wire::Request { request: request.0, ask: Some(ask_to(ask)) })
             }
@@ -94,6 +95,7 @@ impl HomeFrame {
             Frame::SetPrefetch(set) => {
                 Self::SetPrefetch { subscription: SubscriptionId(set.subscription), prefetch: set.prefetch }
             }
+            Frame::Learned(learned) => Self::Learned { up_to_seq: learned.up_to_seq },
             Frame::Request(request) => Self::Request {
                 request: RequestId(request.request),
                 ask: ask_from(request.ask.ok_or(DecodeError::Unknown { what: "session Request" })?),

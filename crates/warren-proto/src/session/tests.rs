@@ -68,6 +68,7 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         HomeFrame::Return { seq: 2, queue, ranges, failed: true, delivered: false },
         HomeFrame::Credit { subscription, messages: 3, bytes: 4 },
         HomeFrame::SetPrefetch { subscription, prefetch: 6 },
+        HomeFrame::Learned { up_to_seq: 7 },
     ];
     for ask in [
         Ask::Get { queue, ack_mode: AckMode::Manual },

@@ -57,6 +57,11 @@ fn op(op: wire::Op) -> Result<Op, DecodeError> {
         }
         wire::op::Op::DropQueue(drop) => Op::DropQueue { queue: QueueId(drop.queue) },
         wire::op::Op::CloseSession(close) => Op::CloseSession { session: SessionId(close.session) },
+        wire::op::Op::Refuse(refuse) => Op::Refuse {
+            session: SessionId(refuse.session),
+            learned: refuse.learned,
+            sequences: refuse.sequences,
+        },
         wire::op::Op::MarkUsed(used) => Op::MarkUsed { queue: QueueId(used.queue) },
     })
 }

@@ -59,6 +59,9 @@ fn op_body_size(op: &Op) -> usize {
         Op::Purge { queue, up_to, keep } => uint_size(queue.0) + uint_size(up_to.0) + ranges_size(keep),
         Op::DropQueue { queue } | Op::MarkUsed { queue } => uint_size(queue.0),
         Op::CloseSession { session } => fixed_size(session.0),
+        Op::Refuse { session, learned, sequences } => {
+            fixed_size(session.0) + uint_size(*learned) + packed_size(sequences)
+        }
     }
 }
 
@@ -72,6 +75,7 @@ fn put_op(op: &Op, out: &mut BytesMut) {
         Op::DropQueue { .. } => 6,
         Op::CloseSession { .. } => 7,
         Op::MarkUsed { .. } => 8,
+        Op::Refuse { .. } => 9,
     };
     put_nested(field, op_body_size(op), out);
     match op {
@@ -97,6 +101,16 @@ fn put_op(op: &Op, out: &mut BytesMut) {
         }
         Op::DropQueue { queue } | Op::MarkUsed { queue } => put_uint(1, queue.0, out),
         Op::CloseSession { session } => put_fixed(1, session.0, out),
+        Op::Refuse { session, learned, sequences } => {
+            put_fixed(1, session.0, out);
+            put_uint(2, *learned, out);
+            if !sequences.is_empty() {
+                put_nested(3, varints_size(sequences), out);
+                for sequence in sequences {
+                    encode_varint(*sequence, out);
+                }
+            }
+        }
     }
 }
 
@@ -141,6 +155,17 @@ fn put_message(enqueued: &EnqueuedMessage, out: &mut BytesMut) {
     put_bytes(4, message.routing_key.bytes(), out);
     put_bytes(5, &message.properties, out);
     put_bytes(6, &message.body, out);
+}
+
+fn packed_size(values: &[u64]) -> usize {
+    match varints_size(values) {
+        0 => 0,
+        size => nested_size(size),
+    }
+}
+
+fn varints_size(values: &[u64]) -> usize {
+    values.iter().map(|value| encoded_len_varint(*value)).sum()
 }
 
 fn queues_size(queues: &[QueueId]) -> usize {

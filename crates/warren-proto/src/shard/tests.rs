@@ -70,6 +70,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         queue().prop_map(|queue| Op::DropQueue { queue }),
         any_number().prop_map(|session| Op::CloseSession { session: SessionId(session) }),
         queue().prop_map(|queue| Op::MarkUsed { queue }),
+        (any_number(), any_number(), proptest::collection::vec(any_number(), 0..5)).prop_map(
+            |(session, learned, sequences)| Op::Refuse { session: SessionId(session), learned, sequences },
+        ),
     ]
 }
 

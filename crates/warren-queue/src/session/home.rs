@@ -342,6 +342,9 @@ impl HomeSession {
             LeaderFrame::Attached { epoch, last_seq } => self.on_attached(epoch, last_seq, outputs),
             LeaderFrame::Confirmed { up_to_seq, rejected } => {
                 self.confirm(up_to_seq, &rejected, outputs);
+                if let Some(up_to_seq) = rejected.last().copied() {
+                    self.send(HomeFrame::Learned { up_to_seq }, outputs);
+                }
             }
             LeaderFrame::Settled { up_to_seq } => {
                 while self.first_settle_seq <= up_to_seq && self.unsettled.pop_front().is_some() {

@@ -36,8 +36,12 @@ pub(crate) struct Session {
     pub(crate) settled_seq: u64,
     pub(crate) confirm_due: bool,
     pub(crate) settled_due: bool,
-    /// Sequences refused by policy that no `Confirmed` has told yet, ascending.
-    pub(crate) rejected: Vec<u64>,
+    /// Sequences refused by policy that the home may not know, ascending.
+    pub(crate) rejected: VecDeque<u64>,
+    /// The home knows what was refused up to here.
+    pub(crate) learned: u64,
+    /// What was refused up to here is told on this stream.
+    pub(crate) told: u64,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, QueueId>,
     pub(crate) asks: VecDeque<WaitingAsk>,
 }
@@ -57,10 +61,27 @@ impl Session {
             settled_seq: 0,
             confirm_due: false,
             settled_due: false,
-            rejected: Vec::new(),
+            rejected: VecDeque::new(),
+            learned: 0,
+            told: 0,
             subscriptions: BTreeMap::new(),
             asks: VecDeque::new(),
         }
+    }
+
+    /// What was refused and is applied, as far as this stream has not told it.
+    pub(crate) fn tell_rejected(&mut self, up_to_seq: u64) -> Vec<u64> {
+        let from = self.rejected.partition_point(|seq| *seq <= self.told);
+        let to = self.rejected.partition_point(|seq| *seq <= up_to_seq);
+        self.told = self.told.max(up_to_seq);
+        self.rejected.range(from..to.max(from)).copied().collect()
+    }
+
+    /// The home knows what was refused up to here.
+    pub(crate) fn learned(&mut self, up_to_seq: u64) {
+        self.learned = self.learned.max(up_to_seq);
+        let known = self.rejected.partition_point(|seq| *seq <= self.learned);
+        self.rejected.drain(..known);
     }
 
     /// Admits a batch that begins with this sequence: how many of its messages were admitted before.
@@ -149,8 +170,7 @@ impl Sessions {
             let settled = std::mem::take(&mut session.settled_due);
             let Some(key) = session.key else { continue };
             if confirm && let Some(up_to_seq) = session.applied_seq {
-                let later = session.rejected.partition_point(|seq| *seq <= up_to_seq);
-                let rejected = session.rejected.drain(..later).collect();
+                let rejected = session.tell_rejected(up_to_seq);
                 outputs.push(Output::Send(key, LeaderFrame::Confirmed { up_to_seq, rejected }));
             }
             if settled {

@@ -39,7 +39,13 @@ impl HostLeader {
         session.epoch = attach.epoch;
         session.holds = true;
         let last_seq = session.applied_seq.unwrap_or_default();
+        session.told = 0;
+        let rejected = session.tell_rejected(last_seq);
         self.sessions.bind(id, key);
+        if !rejected.is_empty() {
+            // Before what takes the rest for confirmed.
+            outputs.push(Output::Send(key, LeaderFrame::Confirmed { up_to_seq: last_seq, rejected }));
+        }
         outputs.push(Output::Send(key, LeaderFrame::Attached { epoch: attach.epoch, last_seq }));
 
         self.take_claims(id, &attach);

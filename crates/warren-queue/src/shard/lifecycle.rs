@@ -131,7 +131,7 @@ impl HostLeader {
         }
     }
 
-    /// Lets a publish into those of its queues that live and do not refuse it. A queue that does has it nacked.
+    /// Lets a publish into those of its queues that live and do not refuse it. A queue that does has it nacked: true then.
     pub(super) fn admit(
         &mut self,
         now: UnixMillis,
@@ -140,7 +140,7 @@ impl HostLeader {
         seq: u64,
         (queues, message): (&mut Vec<QueueId>, &Message),
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> bool {
         let mut refused = false;
         queues.retain(|id| {
             let Some(queue) = self.queue(now, *id, directory) else { return false };
@@ -166,8 +166,9 @@ impl HostLeader {
             false
         });
         if refused && let Some(session) = self.sessions.by_id.get_mut(&session) {
-            session.rejected.push(seq);
+            session.rejected.push_back(seq);
         }
+        refused
     }
 
     /// A message that was let in is applied, or will never be.

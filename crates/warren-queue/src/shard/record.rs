@@ -19,6 +19,7 @@ impl HostLeader {
             && (self.gather.has_ops() || !self.awaiting_mark.is_empty())
         {
             let (mut ops, promises) = self.gather.take(cut, |queue| self.queues.contains_key(&queue));
+            self.note_learned(&mut ops);
             let mut riders = self.predict(&ops);
             let alone = riders.is_empty();
             riders.append(&mut self.awaiting_mark);
@@ -41,6 +42,15 @@ impl HostLeader {
             && let Some(promises) = self.gather.take_promises()
         {
             self.promise(promises, outputs);
+        }
+    }
+
+    /// What a home has learned goes with what it has yet to learn, so that neither grows.
+    fn note_learned(&self, ops: &mut [Op]) {
+        for op in ops {
+            if let Op::Refuse { session, learned, .. } = op {
+                *learned = self.sessions.by_id.get(session).map_or(0, |of| of.learned);
+            }
         }
     }
 
@@ -68,6 +78,7 @@ impl HostLeader {
                 | Op::Purge { .. }
                 | Op::DropQueue { .. }
                 | Op::CloseSession { .. }
+                | Op::Refuse { .. }
                 | Op::MarkUsed { .. } => {}
             }
         }
@@ -107,6 +118,7 @@ impl HostLeader {
                 | Op::Purge { .. }
                 | Op::DropQueue { .. }
                 | Op::CloseSession { .. }
+                | Op::Refuse { .. }
                 | Op::MarkUsed { .. } => {}
             }
         }

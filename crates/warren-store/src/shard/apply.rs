@@ -29,6 +29,8 @@ pub struct ShardState {
     pub(super) term: Term,
     pub(super) queues: BTreeMap<QueueId, Queue>,
     pub(super) sessions: BTreeMap<SessionId, u64>,
+    /// Of the sessions that have some: ascending.
+    pub(super) refused: BTreeMap<SessionId, BTreeSet<u64>>,
     pub(super) journal: Journal,
     pub(super) changed_queues: BTreeSet<QueueId>,
     pub(super) dropped_queues: BTreeSet<QueueId>,
@@ -71,6 +73,9 @@ impl ShardState {
                 Op::Purge { queue, up_to, keep } => self.purge(*queue, *up_to, keep),
                 Op::DropQueue { queue } => self.drop_queue(*queue),
                 Op::CloseSession { session } => self.close_session(*session),
+                Op::Refuse { session, learned, sequences } => {
+                    self.refuse(*session, *learned, sequences);
+                }
                 Op::MarkUsed { queue } => self.mark_used(*queue),
             }
         }

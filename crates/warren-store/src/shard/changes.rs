@@ -64,6 +64,8 @@ pub enum Change {
         session: SessionId,
         /// Its last sequence.
         last_seq: u64,
+        /// What was refused and its home may not know, ascending.
+        refused: Vec<u64>,
     },
     /// Delete a session.
     DeleteSession {
@@ -89,7 +91,10 @@ impl ShardState {
         }
         for session in std::mem::take(&mut self.changed_sessions) {
             changes.push(match self.sessions.get(&session) {
-                Some(last_seq) => Change::PutSession { session, last_seq: *last_seq },
+                Some(last_seq) => {
+                    let refused = self.refused_of(session);
+                    Change::PutSession { session, last_seq: *last_seq, refused }
+                }
                 None => Change::DeleteSession { session },
             });
         }
@@ -108,7 +113,10 @@ impl ShardState {
             std::iter::once(meta).chain(queue.runs.iter().map(|run| queue.put_run(*id, run)))
         });
         let sessions = self.sessions.iter();
-        queues.chain(sessions.map(|(id, seq)| Change::PutSession { session: *id, last_seq: *seq }))
+        queues.chain(sessions.map(|(id, seq)| {
+            let refused = self.refused_of(*id);
+            Change::PutSession { session: *id, last_seq: *seq, refused }
+        }))
     }
 
     /// The log entries at or below `up_to` that hold bodies not moved yet.

@@ -30,6 +30,7 @@ impl Arrival {
             | Op::Purge { .. }
             | Op::DropQueue { .. }
             | Op::CloseSession { .. }
+            | Op::Refuse { .. }
             | Op::MarkUsed { .. } => false,
         });
         Self { entry: index.0, time: record.time, shared, ordinal: 0, open: BTreeMap::new() }

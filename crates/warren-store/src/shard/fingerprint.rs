@@ -39,6 +39,9 @@ impl ShardState {
         for (session, seq) in &self.sessions {
             mix.add(session.0);
             mix.add(*seq);
+            for refused in self.refused_of(*session) {
+                mix.add(refused);
+            }
         }
         mix.0
     }

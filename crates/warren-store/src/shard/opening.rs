@@ -28,6 +28,7 @@ impl ShardState {
             applied: self.applied,
             queues: self.queues.iter().map(|(id, queue)| queue_state(*id, queue)).collect(),
             sessions: self.sessions.iter().map(|(session, seq)| (*session, *seq)).collect(),
+            refused: self.refused.keys().map(|session| (*session, self.refused_of(*session))).collect(),
         }
     }
 

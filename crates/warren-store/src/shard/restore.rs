@@ -62,8 +62,11 @@ impl Restore {
         true
     }
 
-    pub(crate) fn session(&mut self, session: SessionId, last_seq: u64) {
+    pub(crate) fn session(&mut self, session: SessionId, last_seq: u64, refused: Vec<u64>) {
         self.state.sessions.insert(session, last_seq);
+        if !refused.is_empty() {
+            self.state.refused.insert(session, refused.into_iter().collect());
+        }
     }
 
     pub(crate) fn finish(mut self) -> ShardState {

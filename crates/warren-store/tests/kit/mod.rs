@@ -147,6 +147,7 @@ pub(crate) struct NaiveQueue {
 pub(crate) struct Naive {
     pub(crate) queues: BTreeMap<u64, NaiveQueue>,
     pub(crate) sessions: BTreeMap<u64, u64>,
+    pub(crate) refused: BTreeMap<u64, std::collections::BTreeSet<u64>>,
 }
 
 impl Naive {
@@ -204,7 +205,14 @@ impl Naive {
                 Op::DropQueue { queue } => {
                     self.queues.remove(&queue.0);
                 }
+                Op::Refuse { session, learned, sequences } => {
+                    let refused = self.refused.entry(session.0).or_default();
+                    refused.extend(sequences);
+                    refused.retain(|sequence| sequence > learned);
+                    self.sessions.entry(session.0).or_default();
+                }
                 Op::CloseSession { session } => {
+                    self.refused.remove(&session.0);
                     self.sessions.remove(&session.0);
                 }
                 Op::MarkUsed { queue } => self.queue(*queue).used = true,
@@ -234,6 +242,9 @@ impl Naive {
             applied: LogIndex(applied),
             queues: self.queues.iter().map(queue_state).collect(),
             sessions: self.sessions.iter().map(|(session, seq)| (SessionId(*session), *seq)).collect(),
+            refused: (self.refused.iter().filter(|(_, refused)| !refused.is_empty()))
+                .map(|(session, refused)| (SessionId(*session), refused.iter().copied().collect()))
+                .collect(),
         }
     }
 }
@@ -273,5 +284,12 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => queue().prop_map(|queue| Op::DropQueue { queue }),
         3 => (1_u64..3).prop_map(|session| Op::CloseSession { session: SessionId(session) }),
         1 => queue().prop_map(|queue| Op::MarkUsed { queue }),
+        2 => (1_u64..3, 0_u64..20, proptest::collection::btree_set(1_u64..30, 0..4)).prop_map(
+            |(session, learned, sequences)| Op::Refuse {
+                session: SessionId(session),
+                learned,
+                sequences: sequences.into_iter().collect(),
+            },
+        ),
     ]
 }
