@@ -16,6 +16,8 @@ pub struct BrokerConfig {
     pub cluster_listen: SocketAddr,
     /// How other nodes reach `cluster_listen`, `host:port`.
     pub cluster_advertise: String,
+    /// The zone that this node stands in: the replicas of a shard are spread over zones.
+    pub zone: Option<String>,
     /// The cluster addresses of all first members; empty for a cluster of one.
     pub seeds: Vec<String>,
     /// How many nodes form the cluster at its first start.
@@ -59,6 +61,7 @@ impl Default for BrokerConfig {
             amqp_listen: vec![SocketAddr::from(([0, 0, 0, 0], 5672))],
             cluster_listen: SocketAddr::from(([0, 0, 0, 0], 25672)),
             cluster_advertise: String::from("127.0.0.1:25672"),
+            zone: None,
             seeds: Vec::new(),
             expect: 1,
             shards: 16,

@@ -111,12 +111,14 @@ impl Node {
             // Replication knows better once it has looked at the store.
             fresh: first_start,
             sees: Vec::new(),
+            zone: config.zone.clone(),
         });
         let options = RaftOptions {
             node,
             incarnation,
             name: config.node_name.clone(),
             advertise: config.cluster_advertise.clone(),
+            zone: config.zone.clone(),
             seeds: config.seeds.clone(),
             expect: config.expect,
             shards: config.shards,

@@ -189,6 +189,7 @@ async fn look_around(shared: &Arc<Shared>) -> Result<(), StoreError> {
             Err(
                 error @ (HelloError::Protocol { .. }
                 | HelloError::OtherCluster { .. }
+                | HelloError::Refused { .. }
                 | HelloError::OtherNode { .. }),
             ) => tracing::warn!(%error, "a seed is no peer"),
         }
@@ -218,7 +219,7 @@ async fn look_around(shared: &Arc<Shared>) -> Result<(), StoreError> {
         id: hello.node,
         name: hello.name.clone(),
         address: hello.address.clone(),
-        zone: None,
+        zone: hello.zone.clone(),
     });
     let mut members: Vec<NodeRecord> = records.chain([own_record(shared)]).collect();
     members.sort_unstable_by_key(|member| member.id);

@@ -21,6 +21,7 @@ mod node;
 mod options;
 mod proposer;
 mod read;
+mod rumours;
 mod snapshot;
 mod status;
 mod types;

@@ -23,10 +23,11 @@ use crate::form::Promise;
 use crate::group::{self, Group};
 use crate::groups::Groups;
 use crate::member::Service;
+use crate::rumours::Rumours;
 use crate::snapshot::Incoming;
 use crate::{
     CatalogueHandle, GroupStatus, LeaderMap, Leadership, ProposeError, RaftOptions, StartError, checkpoint,
-    controller, failover, form, leadership, read, status,
+    controller, failover, form, leadership, read, rumours, status,
 };
 
 /// Changes of leadership that may wait for the broker: one per shard and some.
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) groups: Groups,
     pub(crate) incoming: Incoming,
     pub(crate) leaders: watch::Sender<Arc<LeaderMap>>,
+    /// What the leaders of all groups tell of themselves.
+    pub(crate) rumours: Rumours,
     pub(crate) stop: CancellationToken,
     /// The cluster that this node has promised itself to.
     pub(crate) promise: tokio::sync::Mutex<Option<Promise>>,
@@ -168,6 +171,7 @@ impl RaftNode {
             groups: Groups::default(),
             incoming: Incoming::default(),
             leaders: watch::Sender::default(),
+            rumours: Rumours::default(),
             stop: CancellationToken::new(),
             promise: tokio::sync::Mutex::new(promise.clone()),
             checkpointing: tokio::sync::Mutex::new(()),
@@ -193,6 +197,8 @@ impl RaftNode {
         tokio::spawn(controller::run(Arc::clone(&shared)));
         tokio::spawn(controller::announce(Arc::clone(&shared)));
         tokio::spawn(failover::run(Arc::clone(&shared)));
+        tokio::spawn(rumours::tell(Arc::clone(&shared)));
+        tokio::spawn(rumours::listen(Arc::clone(&shared)));
         tokio::spawn(checkpoint::run(Arc::clone(&shared)));
         Ok(Arc::new(Self { shared, events: Mutex::new(Some(receiver)) }))
     }

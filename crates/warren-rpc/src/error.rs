@@ -106,6 +106,15 @@ pub enum HelloError {
         /// Ours.
         ours: ClusterId,
     },
+    /// It will have nothing to do with this node: that belongs to another cluster, or its number is taken by a
+    /// process that runs elsewhere.
+    #[error("{address} refuses this node: {reason}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// What it says.
+        reason: String,
+    },
     /// Another node than expected answers at the address.
     #[error("node {found} answers at {address}, where node {expected} was expected")]
     OtherNode {

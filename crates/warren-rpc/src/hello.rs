@@ -41,6 +41,8 @@ pub struct Hello {
     pub fresh: bool,
     /// When fresh: the fresh nodes that it sees, itself included, ascending.
     pub sees: Vec<NodeId>,
+    /// The zone that it stands in.
+    pub zone: Option<String>,
 }
 
 impl Hello {
@@ -54,6 +56,7 @@ impl Hello {
             name: self.name.clone(),
             fresh: self.fresh,
             sees: self.sees.iter().map(|node| node.0).collect(),
+            zone: self.zone.clone().unwrap_or_default(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Hello {
             name: greeting.name,
             fresh: greeting.fresh,
             sees: greeting.sees.into_iter().map(NodeId).collect(),
+            zone: Some(greeting.zone).filter(|zone| !zone.is_empty()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
+use tonic::{Code, Request, Streaming};
 use warren_types::NodeId;
 
 use crate::dial::{Client, dial};
@@ -51,7 +51,15 @@ pub(crate) async fn greet(client: &mut Client, ours: &Hello, address: &str) -> R
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(ours.to_wire())).await;
     let greeting = match answer {
         Ok(Ok(greeting)) => greeting.into_inner(),
-        Ok(Err(status)) => return Err(unreachable(status.message().to_owned())),
+        Ok(Err(status)) => {
+            let reason = status.message().to_owned();
+            return Err(match status.code() {
+                Code::PermissionDenied | Code::AlreadyExists => {
+                    HelloError::Refused { address: address.to_owned(), reason }
+                }
+                _ => unreachable(reason),
+            });
+        }
         Err(_) => return Err(unreachable("no greeting in time".to_owned())),
     };
     if greeting.protocol != PROTOCOL {
@@ -93,6 +101,7 @@ pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
                     HelloError::ConnectionRefused { .. } | HelloError::OtherNode { .. } => PeerState::Dead,
                     HelloError::Unreachable { .. }
                     | HelloError::Protocol { .. }
+                    | HelloError::Refused { .. }
                     | HelloError::OtherCluster { .. } => PeerState::Suspect { silent_since: last_heard },
                 };
                 shared.set_state(link.node, state);
@@ -150,8 +159,17 @@ async fn stay(shared: &Shared, link: &Link, mut beats: Beats, connected: Instant
     let mut interval = tokio::time::interval(BEAT_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut checked = Instant::now();
+    let mut gossip = shared.gossip.subscribe();
     loop {
         tokio::select! {
+            // News does not wait for the next beat.
+            Ok(()) = gossip.changed() => {
+                number += 1;
+                let beat = Beat { number, gossip: gossip.borrow_and_update().clone() };
+                if let Err(mpsc::error::TrySendError::Closed(_)) = beats.outbound.try_send(beat) {
+                    return heard;
+                }
+            }
             _ = interval.tick() => {
                 let now = Instant::now();
                 // When this process itself was not running, the peer's silence means nothing.

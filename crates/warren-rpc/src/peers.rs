@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     hello: RwLock<Hello>,
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
     table: watch::Sender<PeerTable>,
-    gossip: RwLock<Bytes>,
+    pub(crate) gossip: watch::Sender<Bytes>,
 }
 
 /// Ends the peers' tasks when the last handle goes.
@@ -62,7 +62,7 @@ impl Peers {
             hello: RwLock::new(hello),
             links: Mutex::default(),
             table: watch::Sender::default(),
-            gossip: RwLock::default(),
+            gossip: watch::Sender::default(),
         });
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         Self { shared, _alive: alive }
@@ -96,9 +96,14 @@ impl Peers {
         });
     }
 
-    /// Sends `gossip` with every beat from now on: what every peer should know of this node, in a few bytes.
+    /// Sends `gossip` with every beat from now on, and at once where it is new: what every peer should know of this
+    /// node, in a few bytes.
     pub fn set_gossip(&self, gossip: Bytes) {
-        *self.shared.gossip.write() = gossip;
+        self.shared.gossip.send_if_modified(|told| {
+            let news = *told != gossip;
+            *told = gossip;
+            news
+        });
     }
 
     /// Every peer's state, and each change of it.
@@ -266,7 +271,7 @@ impl Shared {
     }
 
     pub(crate) fn gossip(&self) -> Bytes {
-        self.gossip.read().clone()
+        self.gossip.borrow().clone()
     }
 
     pub(crate) fn set(self: &Arc<Self>, node: NodeId, address: &str) {
@@ -310,6 +315,27 @@ impl Shared {
         }
     }
 
+    /// Why a node that greets so cannot be who it says: its number is this node's, or that of a peer which runs and is
+    /// reached elsewhere. Its data directory was copied, or has moved while its former process lives.
+    pub(crate) fn twin_of(&self, hello: &Hello) -> Option<String> {
+        let ours = self.hello.read();
+        let (incarnation, address) = if hello.node == ours.node {
+            (ours.incarnation, ours.address.clone())
+        } else {
+            let table = self.table.borrow();
+            let status = table.get(&hello.node).filter(|status| status.is_connected())?;
+            (status.incarnation, status.address.clone())
+        };
+        let twin = incarnation != hello.incarnation && address != hello.address;
+        twin.then(|| {
+            format!(
+                "node {} runs already, at {address}: the data directory of the one at {} is a copy of its, or has moved \
+                 while it runs",
+                hello.node, hello.address
+            )
+        })
+    }
+
     pub(crate) fn knows(&self, link: &Arc<Link>) -> bool {
         self.links.lock().get(&link.node).is_some_and(|known| Arc::ptr_eq(known, link))
     }
@@ -340,6 +366,19 @@ impl Shared {
                     status.state = PeerState::Connected;
                     status.since = Instant::now();
                 }
+                status.gossip = gossip;
+            }
+            true
+        });
+    }
+
+    /// What a connected peer tells with a beat of its own.
+    pub(crate) fn told(&self, node: NodeId, gossip: Bytes) {
+        self.table.send_if_modified(|table| {
+            if table.get(&node).is_none_or(|status| !status.is_connected() || status.gossip == gossip) {
+                return false;
+            }
+            if let Some(status) = Arc::make_mut(table).get_mut(&node) {
                 status.gossip = gossip;
             }
             true

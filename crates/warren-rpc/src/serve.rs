@@ -120,6 +120,10 @@ impl Member for Port {
         let protocol = greeting.protocol;
         let theirs = Hello::from_wire(greeting);
         self.check(Caller { protocol, ..theirs.caller() })?;
+        if let Some(text) = self.shared.twin_of(&theirs) {
+            self.log_refusal(&text);
+            return Err(Status::already_exists(text));
+        }
         self.shared.heard_of(&theirs);
         Ok(Response::new(self.shared.hello().to_wire()))
     }
@@ -161,10 +165,11 @@ impl Member for Port {
     }
 
     async fn liveness(&self, request: Request<Streaming<Beat>>) -> Result<Response<BeatStream>, Status> {
-        self.admit(request.metadata())?;
+        let from = self.admit(request.metadata())?;
         let shared = self.shared.clone();
         let answers = request.into_inner().map(move |beat| {
-            let number = beat?.number;
+            let Beat { number, gossip } = beat?;
+            shared.told(from, gossip);
             Ok(Beat { number, gossip: shared.gossip() })
         });
         Ok(Response::new(Box::pin(answers)))

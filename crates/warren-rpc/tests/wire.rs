@@ -93,6 +93,7 @@ fn hello(node: NodeId, address: SocketAddr, cluster: Option<u64>) -> Hello {
         name: format!("n{node}"),
         fresh: false,
         sees: Vec::new(),
+        zone: None,
     }
 }
 

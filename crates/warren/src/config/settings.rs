@@ -90,6 +90,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("0.0.0.0:15692"),
         "Prometheus metrics and the health paths; 'none' turns it off",
     ),
+    one(
+        "zone",
+        "NAME",
+        Some(""),
+        "The zone (rack, data centre) that this node stands in: replicas of a shard are spread over zones",
+    ),
     many(
         "seeds",
         "HOST:PORT",
