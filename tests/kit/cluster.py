@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -64,8 +65,10 @@ def _die_with_parent():
 class Node:
     """One process, its ports and its data directory."""
 
-    def __init__(self, cluster, name, directory):
+    def __init__(self, cluster, name, directory, seeds=None, options=()):
+        """`seeds`: the cluster addresses of a formed cluster that it is to join; none for a first member."""
         self.cluster, self.name, self.directory = cluster, name, directory
+        self.seeds, self.options = seeds, list(options)
         self.amqp_port, self.cluster_port, self.http_port, self.metrics_port = (free_port() for _ in range(4))
         self.log_path = directory / f"{name}.log"
         self.process = None
@@ -87,7 +90,7 @@ class Node:
         assert not self.running, f"{self.name} runs already"
         command = [
             str(self.cluster.binary), "server",
-            "--data-dir", str(self.directory / f"{self.name}-data"),
+            "--data-dir", str(self.data_path),
             "--node-name", self.name,
             "--amqp-listen", f"127.0.0.1:{self.amqp_port}",
             "--cluster-listen", f"127.0.0.1:{self.cluster_port}",
@@ -95,7 +98,10 @@ class Node:
             "--http-listen", f"127.0.0.1:{self.http_port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
         ]  # fmt: skip
-        if len(self.cluster.nodes) > 1:
+        command += self.options
+        if self.seeds is not None:
+            command += ["--seeds", ",".join(self.seeds), "--expect", "1"]
+        elif len(self.cluster.nodes) > 1:
             seeds = ",".join(f"127.0.0.1:{n.cluster_port}" for n in self.cluster.nodes)
             command += ["--seeds", seeds, "--expect", str(len(self.cluster.nodes))]
         with open(self.log_path, "ab") as log:
@@ -105,6 +111,21 @@ class Node:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
             )
         self.paused = False
+
+    @property
+    def data_path(self):
+        return self.directory / f"{self.name}-data"
+
+    def wipe(self):
+        """Takes its data; it must not run."""
+        assert not self.running
+        shutil.rmtree(self.data_path)
+
+    def ask(self, *arguments, timeout_s=120.0):
+        """Runs one of the operator's commands against this node: its exit status, and what it printed."""
+        command = [str(self.cluster.binary), *arguments, "--node", f"http://127.0.0.1:{self.http_port}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return done.returncode, done.stdout + done.stderr
 
     def kill(self):
         """`kill -9`."""
@@ -195,6 +216,28 @@ class Cluster:
         for node in self.running():
             node.wait_ready()
 
+    def add_node(self, name=None, options=()):
+        """Starts a fresh node that joins the cluster; does not wait until it is ready."""
+        seeds = [f"127.0.0.1:{n.cluster_port}" for n in self.running()]
+        node = Node(self, name or f"n{len(self.nodes) + 1}", self.directory, seeds, options)
+        self.nodes.append(node)
+        node.start()
+        return node
+
+    def shards(self):
+        """The shards as any running node sees them, without the metadata group."""
+        return [shard for shard in self.ask("/api/warren/shards") if shard["shard"] is not None]
+
+    def ask(self, path):
+        """The answer of any running node's HTTP API."""
+        last = None
+        for node in self.running():
+            try:
+                return node.http(path)
+            except (OSError, urllib.error.URLError) as error:
+                last = error
+        raise last or OSError("no node runs")
+
     def destroy(self):
         """Ends what still runs, without waiting for it to drain."""
         for node in self.nodes:
@@ -214,14 +257,7 @@ class Cluster:
 
     def queue(self, name, vhost="/"):
         """What the HTTP API of any running node says of a queue."""
-        path = f"/api/queues/{urllib.parse.quote(vhost, '')}/{urllib.parse.quote(name, '')}"
-        last = None
-        for node in self.running():
-            try:
-                return node.http(path)
-            except (OSError, urllib.error.URLError) as error:
-                last = error
-        raise last or OSError("no node runs")
+        return self.ask(f"/api/queues/{urllib.parse.quote(vhost, '')}/{urllib.parse.quote(name, '')}")
 
     def leader_of(self, queue, timeout_s=60.0):
         """The running node that leads the queue now."""

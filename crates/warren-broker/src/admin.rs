@@ -49,6 +49,29 @@ pub struct NodeInfo {
     pub metadata_leader: bool,
     /// Shards it leads.
     pub shards_led: usize,
+    /// What it is there for: `full`, `drained` or `leaving`.
+    pub duty: &'static str,
+    /// The zone it stands in.
+    pub zone: Option<String>,
+    /// It votes in the metadata group; otherwise it only follows it.
+    pub metadata_voter: bool,
+    /// Replicas that it holds or is about to hold.
+    pub replicas: usize,
+    /// Those of them whose shard is on the move.
+    pub moving: usize,
+}
+
+/// What an operator does with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Leaders and, as far as there is another place, replicas go elsewhere.
+    Drain,
+    /// It takes part in everything again.
+    Undrain,
+    /// It hands over what it holds, or the others replace it if it is gone, and it leaves the cluster for good.
+    Remove,
+    /// As `Remove`, if another node can take its place.
+    Replace,
 }
 
 /// A Raft group as this node sees it.
@@ -68,6 +91,8 @@ pub struct ShardInfo {
     pub last_log: Option<u64>,
     /// Applied here.
     pub applied: Option<u64>,
+    /// Its members are `members`, with no change under way, as its leader tells; always for the metadata group.
+    pub settled: bool,
     /// If this node leads: how many entries each follower is behind.
     pub lag: Vec<(NodeId, u64)>,
 }
@@ -283,6 +308,9 @@ pub trait Admin: Send + Sync + 'static {
     async fn put_policy(&self, policy: PolicyInfo) -> Result<bool, AdminError>;
     /// Deletes a policy.
     async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError>;
+    /// Changes what a node, given by its name or number, is there for. What has to move moves after this returns; the
+    /// node's `duty`, `replicas` and `moving` tell how far it is.
+    async fn change_node(&self, node: &str, change: NodeChange) -> Result<(), AdminError>;
     /// Closes a connection of this node with 320 and this reason; false when there is none of that name.
     fn close_connection(&self, name: &str, reason: &str) -> bool;
 }

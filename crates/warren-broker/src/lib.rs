@@ -11,6 +11,7 @@ mod host;
 mod identity;
 mod listener;
 mod mailbox;
+mod members;
 mod node;
 mod operator;
 mod registry;

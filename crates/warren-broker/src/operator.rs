@@ -1,6 +1,6 @@
 //! The operators' surface, over what the node knows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,10 +18,11 @@ use warren_types::{
 };
 
 use crate::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, PolicyInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo, PolicyInfo,
     QueueInfo, ShardInfo, UserInfo,
 };
 use crate::broker::{Broker, random};
+use crate::members;
 use crate::registry::ConnectionEvent;
 use crate::request::delete::delete_queue;
 use crate::request::direct_reply::is_reply_queue;
@@ -96,6 +97,11 @@ impl Operator {
             || self.broker.peers().table().get(&node).is_some_and(warren_rpc::PeerStatus::is_connected)
     }
 
+    fn metadata_voters(&self) -> HashSet<NodeId> {
+        let nodes: Vec<NodeId> = self.broker.catalogue().read().nodes().map(|node| node.id).collect();
+        nodes.into_iter().filter(|node| self.broker.raft().votes_in_metadata(*node)).collect()
+    }
+
     fn find(&self, vhost: &str, name: &str) -> Result<Arc<QueueSpec>, AdminError> {
         self.broker.catalogue().read().queue(vhost, name).cloned().ok_or(AdminError::NotFound)
     }
@@ -165,12 +171,17 @@ impl Admin for Operator {
 
     fn nodes(&self) -> Vec<NodeInfo> {
         let mut led: HashMap<NodeId, usize> = HashMap::new();
-        for shard in self.shards() {
+        let shards = self.shards();
+        for shard in &shards {
             if let (Some(_), Some(leader)) = (shard.shard, shard.leader) {
                 *led.entry(leader).or_default() += 1;
             }
         }
         let metadata = self.broker.leader_of(GroupId::METADATA);
+        let voters = self.metadata_voters();
+        let held = |node: NodeId| {
+            shards.iter().filter(move |shard| shard.shard.is_some() && shard.members.contains(&node))
+        };
         let catalogue = self.broker.catalogue().read();
         catalogue
             .nodes()
@@ -182,11 +193,21 @@ impl Admin for Operator {
                 this: node.id == self.broker.node(),
                 metadata_leader: metadata == Some(node.id),
                 shards_led: led.get(&node.id).copied().unwrap_or_default(),
+                duty: node.duty.as_str(),
+                zone: node.zone.clone(),
+                metadata_voter: voters.contains(&node.id),
+                replicas: held(node.id).count(),
+                moving: held(node.id).filter(|shard| !shard.settled).count(),
             })
             .collect()
     }
 
     fn shards(&self) -> Vec<ShardInfo> {
+        let settled: HashSet<ShardId> = {
+            let shards: Vec<ShardId> =
+                self.broker.catalogue().read().shards().map(|shard| shard.shard).collect();
+            shards.into_iter().filter(|shard| self.broker.raft().is_settled(*shard)).collect()
+        };
         let local: HashMap<GroupId, GroupStatus> =
             self.broker.raft().groups_status().into_iter().map(|status| (status.group, status)).collect();
         let catalogue = self.broker.catalogue().read();
@@ -208,6 +229,7 @@ impl Admin for Operator {
                     term: status.map(|status| status.term.0).unwrap_or_default(),
                     last_log: status.map(|status| status.last_log.0),
                     applied: status.map(|status| status.applied.0),
+                    settled: shard.is_none_or(|shard| settled.contains(&shard)),
                     lag: lag_of(status),
                 }
             })
@@ -485,6 +507,10 @@ impl Admin for Operator {
         let apply_to = ApplyTo::parse(&apply_to)?;
         let record = PolicyRecord { vhost, name, operator, pattern, apply_to, priority, definition };
         self.change(Command::SetPolicy(record)).await
+    }
+
+    async fn change_node(&self, node: &str, change: NodeChange) -> Result<(), AdminError> {
+        members::change_node(&self.broker, node, change).await
     }
 
     async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError> {

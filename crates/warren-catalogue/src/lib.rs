@@ -12,6 +12,7 @@ mod arguments;
 mod equivalence;
 mod invariant;
 mod lookup;
+mod moves;
 mod names;
 mod password;
 mod placement;
@@ -29,12 +30,13 @@ pub use arguments::{type_name, validate_queue_arguments};
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
 };
+pub use moves::{METADATA_VOTERS_MAX, Site, metadata_voters, next_moves};
 pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
 pub use password::{AuthError, hash_password};
 pub use policy::EffectivePolicy;
 pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
-    Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord,
+    Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, Duty, ExchangeKind, ExchangeRecord, NodeRecord,
     NodeState, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
 };

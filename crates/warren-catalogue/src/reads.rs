@@ -43,6 +43,12 @@ impl Catalogue {
         self.nodes.get(&node)
     }
 
+    /// Whether a node was a member and was removed.
+    #[must_use]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
+    }
+
     /// The shards, by id.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = &ShardRecord> {
         self.shards.values()

@@ -27,6 +27,7 @@ impl Catalogue {
             vhosts: self.vhosts().map(|vhost| self.vhost_snapshot(vhost)).collect(),
             users: self.users().cloned().collect(),
             permissions: self.permissions().cloned().collect(),
+            removed: self.removed.iter().copied().collect(),
         }
         .encode()
     }
@@ -57,6 +58,7 @@ impl Catalogue {
             last_queue: snapshot.next_queue.saturating_sub(1),
             cluster: snapshot.cluster,
             nodes: snapshot.nodes.into_iter().map(|node| (node.id, node)).collect(),
+            removed: snapshot.removed.into_iter().collect(),
             users: snapshot.users.into_iter().map(|user| (user.name.clone(), user)).collect(),
             ..Self::default()
         };

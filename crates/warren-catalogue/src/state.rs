@@ -1,6 +1,6 @@
 //! The catalogue's state. Commands change it in `apply`; everything else here and in `reads` only looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use warren_proto::catalogue::{ClusterRecord, NodeState, ShardRecord, UserRecord};
@@ -22,6 +22,8 @@ pub struct Catalogue {
     pub(crate) last_queue: u64,
     pub(crate) cluster: Option<ClusterRecord>,
     pub(crate) nodes: BTreeMap<NodeId, NodeState>,
+    /// Nodes that were removed: their numbers are not taken in again.
+    pub(crate) removed: BTreeSet<NodeId>,
     pub(crate) shards: BTreeMap<ShardId, ShardRecord>,
     pub(crate) vhosts: BTreeMap<Arc<str>, Vhost>,
     pub(crate) users: BTreeMap<String, UserRecord>,

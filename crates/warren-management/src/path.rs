@@ -1,5 +1,7 @@
 //! From a path to the thing it names and what may be done with it.
 
+use warren_broker::admin::NodeChange;
+
 use crate::error::ApiError;
 use crate::query::decode_part;
 
@@ -18,6 +20,7 @@ pub(crate) enum Resource {
     Nodes,
     Node(String),
     Shards,
+    NodeChange { name: String, change: NodeChange },
     Vhosts,
     Vhost(String),
     VhostPermissions(String),
@@ -101,6 +104,16 @@ impl Resource {
             ["nodes"] => Self::Nodes,
             ["nodes", name] => Self::Node(owned(name)),
             ["warren", "shards"] => Self::Shards,
+            ["warren", "nodes", name, change] => Self::NodeChange {
+                name: owned(name),
+                change: match *change {
+                    "drain" => NodeChange::Drain,
+                    "undrain" => NodeChange::Undrain,
+                    "remove" => NodeChange::Remove,
+                    "replace" => NodeChange::Replace,
+                    _ => return None,
+                },
+            },
             ["vhosts"] => Self::Vhosts,
             ["vhosts", vhost] => Self::Vhost(owned(vhost)),
             ["vhosts", vhost, "permissions"] => Self::VhostPermissions(owned(vhost)),
@@ -181,6 +194,7 @@ impl Resource {
             Self::BindingsBetween { .. } | Self::Definitions { .. } => "HEAD, GET, POST, OPTIONS",
             Self::Binding { .. } => "HEAD, GET, DELETE, OPTIONS",
             Self::QueueContents { .. } => "DELETE, OPTIONS",
+            Self::NodeChange { .. } => "POST, OPTIONS",
             Self::Connection(_) => "HEAD, GET, DELETE, OPTIONS",
             Self::Live
             | Self::Ready

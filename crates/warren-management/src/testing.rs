@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use warren_broker::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeInfo, PermissionInfo, PolicyInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo, PolicyInfo,
     QueueInfo, ShardInfo, UserInfo,
 };
 use warren_types::{
@@ -100,6 +100,11 @@ impl Admin for Fake {
             this: id == A,
             metadata_leader: id == A,
             shards_led: 1,
+            duty: "full",
+            zone: None,
+            metadata_voter: true,
+            replicas: 2,
+            moving: 0,
         };
         vec![node(A, "warren@a"), node(B, "warren@b")]
     }
@@ -113,6 +118,7 @@ impl Admin for Fake {
             term: 3,
             last_log: Some(10),
             applied: Some(9),
+            settled: true,
             lag,
         };
         vec![
@@ -356,6 +362,14 @@ impl Admin for Fake {
 
     async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError> {
         self.note(format!("delete policy {vhost} {name} operator={operator}"));
+        Ok(())
+    }
+
+    async fn change_node(&self, node: &str, change: NodeChange) -> Result<(), AdminError> {
+        if !self.nodes().iter().any(|known| known.name == node) {
+            return Err(AdminError::NotFound);
+        }
+        self.changes.lock().unwrap().push(format!("{change:?} {node}"));
         Ok(())
     }
 

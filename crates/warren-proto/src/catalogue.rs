@@ -22,10 +22,17 @@ pub enum Command {
     NodeUp(NodeUp),
     /// Records a new node, or what changed about a known one.
     AddNode(NodeRecord),
-    /// Forgets a node.
+    /// Forgets a node for good: its number is not taken in again.
     RemoveNode {
         /// The node.
         node: NodeId,
+    },
+    /// Says what a node is there for.
+    SetDuty {
+        /// The node.
+        node: NodeId,
+        /// What for.
+        duty: Duty,
     },
     /// Moves a shard, or its preferred leader.
     SetShardReplicas(ShardRecord),
@@ -137,6 +144,33 @@ pub struct NodeRecord {
     pub address: String,
     /// The zone it stands in: replicas of a shard are spread over zones.
     pub zone: Option<String>,
+}
+
+/// What a node is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duty {
+    /// Everything: replicas, leaders, votes.
+    #[default]
+    Full,
+    /// It serves clients and is to hold as little as possible.
+    Drained,
+    /// It is to hold nothing, and is then removed from the cluster.
+    Leaving,
+}
+
+impl Duty {
+    /// All of them; their places are their numbers on the wire.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Drained, Self::Leaving];
+
+    /// Its name for operators.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Drained => "drained",
+            Self::Leaving => "leaving",
+        }
+    }
 }
 
 /// A start of a node.

@@ -1,5 +1,6 @@
-//! Keeps what runs in line with what the catalogue says: which shards are here, who their members are, who should lead,
-//! and what becomes of the transient queues of a dead node.
+//! Keeps what runs on this node in line with what the catalogue says: which shards are here, who their members are, who
+//! should lead; and, on the metadata leader, what becomes of the transient queues of a dead node (the rest of its
+//! housekeeping is `arrange`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,15 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::ChangeMembers;
-use openraft::async_runtime::WatchReceiver;
 use warren_proto::catalogue::{Command, NodeUp, ShardRecord};
 use warren_rpc::{ClusterId, PeerState};
+use warren_store::StoreError;
 use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 
+use crate::StartError;
+use crate::arrange::Arranger;
 use crate::group::Group;
-use crate::member::kind;
+use crate::member::{self, kind};
+use crate::membership::{self, Wanted, members};
 use crate::node::Shared;
+use crate::transfer::{self, CAUGHT_UP};
 use crate::types::Member;
 use crate::{form, read, status};
 
@@ -27,8 +31,6 @@ const UNBORN: Duration = Duration::from_secs(5);
 const STABLE: Duration = Duration::from_secs(10);
 /// Between two transfers from this node.
 const TRANSFERS: Duration = Duration::from_secs(2);
-/// Entries that a follower may be behind and still take over.
-const CAUGHT_UP: u64 = 200;
 /// A node's transient queues move when it has been gone for so long.
 const GONE: Duration = Duration::from_secs(3);
 /// How long a start waits for the peers, to say who is alive.
@@ -50,24 +52,47 @@ pub(crate) fn know_peers(shared: &Shared) {
     }
     if let Some(metadata) = shared.groups.get(GroupId::METADATA) {
         for (node, member) in members(&metadata) {
-            if !named.contains(&NodeId(node)) {
+            if !named.contains(&NodeId(node)) && !shared.catalogue.read().is_removed(NodeId(node)) {
                 shared.peers.set(NodeId(node), &member.address);
             }
         }
     }
+    let gone: Vec<NodeId> = {
+        let catalogue = shared.catalogue.read();
+        shared.peers.table().keys().copied().filter(|node| catalogue.is_removed(*node)).collect()
+    };
+    for node in gone {
+        shared.peers.remove(node);
+    }
 }
 
-/// The shards that the catalogue places on this node.
-pub(crate) fn shards_here(shared: &Shared) -> Vec<ShardId> {
+/// The shards that the catalogue places on this node, and those that are here all the same: their members may be about
+/// to change, and until they have they need this replica.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn shards_here(shared: &Shared) -> Result<Vec<ShardId>, StartError> {
     let me = shared.options.node;
-    let catalogue = shared.catalogue.read();
-    catalogue.shards().filter(|shard| shard.replicas.contains(&me)).map(|shard| shard.shard).collect()
-}
-
-fn members(group: &Group) -> BTreeMap<u64, Member> {
-    let metrics = group.raft.server_metrics();
-    let metrics = metrics.borrow_watched();
-    metrics.membership_config.nodes().map(|(node, member)| (*node, member.clone())).collect()
+    let (mut placed, others): (Vec<ShardId>, Vec<ShardId>) = {
+        let catalogue = shared.catalogue.read();
+        let (placed, others): (Vec<_>, Vec<_>) =
+            catalogue.shards().partition(|shard| shard.replicas.contains(&me));
+        let shard = |record: &ShardRecord| record.shard;
+        (placed.into_iter().map(shard).collect(), others.into_iter().map(shard).collect())
+    };
+    let store = shared.store.clone();
+    let held = tokio::task::spawn_blocking(move || {
+        let mut held = Vec::new();
+        for shard in others {
+            if member::holds(&store, GroupId::from(shard))? {
+                held.push(shard);
+            }
+        }
+        Ok::<_, StoreError>(held)
+    });
+    let held = held.await.map_err(|error| StartError::Store(error.to_string()))?;
+    placed.extend(held.map_err(|error| StartError::Store(error.to_string()))?);
+    Ok(placed)
 }
 
 struct Controller {
@@ -77,8 +102,7 @@ struct Controller {
     last_transfer: Instant,
     /// Dead nodes whose transient queues were moved.
     moved: BTreeSet<NodeId>,
-    /// Groups whose membership is being changed.
-    changing: Arc<parking_lot::Mutex<BTreeSet<GroupId>>>,
+    arranger: Arranger,
 }
 
 /// Runs until the node stops.
@@ -89,7 +113,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         unborn: BTreeMap::new(),
         last_transfer: Instant::now(),
         moved: BTreeSet::new(),
-        changing: Arc::default(),
+        arranger: Arranger::default(),
     };
     loop {
         controller.look().await;
@@ -109,13 +133,12 @@ impl Controller {
     async fn look(&mut self) {
         let shared = Arc::clone(&self.shared);
         know_peers(&shared);
-        let (formed, shards, addresses, replication) = {
+        let (formed, shards, addresses) = {
             let catalogue = shared.catalogue.read();
             let shards: Vec<ShardRecord> = catalogue.shards().cloned().collect();
             let addresses: BTreeMap<u64, Member> =
                 catalogue.nodes().map(|node| (node.id.0, Member { address: node.address.clone() })).collect();
-            let cluster = catalogue.cluster();
-            (cluster.map(|cluster| ClusterId(cluster.id)), shards, addresses, cluster.map(|c| c.replication))
+            (catalogue.cluster().map(|cluster| ClusterId(cluster.id)), shards, addresses)
         };
         if formed.is_some() && shared.peers.own_hello().cluster != formed {
             shared.belongs.store(true, Ordering::Release);
@@ -131,14 +154,14 @@ impl Controller {
         self.give_back(&shards).await;
         let Some(metadata) = shared.groups.get(GroupId::METADATA).filter(|metadata| metadata.leads()) else {
             self.moved.clear();
+            self.arranger.rest();
             return;
         };
         if formed.is_none() {
             form::form(&shared).await;
             return;
         }
-        self.reconcile(&metadata, &addresses);
-        self.fill_up(&shards, &addresses, replication.unwrap_or(1)).await;
+        self.arranger.look(&shared, &metadata).await;
         self.move_transient().await;
     }
 
@@ -146,12 +169,10 @@ impl Controller {
     async fn keep_shard(&mut self, record: &ShardRecord, addresses: &BTreeMap<u64, Member>) {
         let (shared, shard) = (&self.shared, record.shard);
         let me = shared.options.node;
-        let running = shared.groups.get(GroupId::from(shard));
-        if !record.replicas.contains(&me) {
-            return;
-        }
-        let group = match running {
+        let placed = record.replicas.contains(&me);
+        let group = match shared.groups.get(GroupId::from(shard)) {
             Some(group) => group,
+            None if !placed => return,
             None => match shared.start_shard(shard).await {
                 Ok(group) => group,
                 Err(error) => {
@@ -167,7 +188,11 @@ impl Controller {
             .map(|(node, member)| (*node, member.clone()))
             .collect();
         if group.leads() {
-            self.reconcile(&group, &wanted);
+            membership::reconcile(shared, &group, Wanted { voters: wanted, ..Wanted::default() });
+            return;
+        }
+        if !placed {
+            self.retire(record, &group).await;
             return;
         }
         if !members(&group).is_empty() || group.is_initialized().await {
@@ -184,6 +209,22 @@ impl Controller {
                 Ok(()) => tracing::debug!(%shard, "initialised"),
                 Err(error) => tracing::debug!(%shard, %error, "not initialised"),
             }
+        }
+    }
+
+    /// A replica that its group does not need any more stops. It is told by the leader's claim that exactly the others
+    /// are its members; until then it takes part.
+    async fn retire(&self, record: &ShardRecord, group: &Arc<Group>) {
+        let shared = &self.shared;
+        let elsewhere = shared.rumours.leader(group.id).is_some_and(|leader| leader != shared.options.node);
+        if !elsewhere || !shared.rumours.is_settled(record.shard, &record.replicas) {
+            return;
+        }
+        tracing::info!(shard = %record.shard, "this node's replica is not needed any more");
+        group.retire();
+        shared.groups.remove(group.id);
+        if let Err(error) = group.raft.shutdown().await {
+            tracing::warn!(group = %group.id, %error, "group not stopped in order");
         }
     }
 
@@ -210,51 +251,6 @@ impl Controller {
         waited && unheld * 2 > record.replicas.len() && record.replicas.iter().all(first)
     }
 
-    /// Brings a group's membership to what is wanted: learners first, voters once they have caught up.
-    fn reconcile(&self, group: &Arc<Group>, wanted: &BTreeMap<u64, Member>) {
-        let known = members(group);
-        let voters: BTreeSet<u64> = {
-            let metrics = group.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.membership_config.voter_ids().collect()
-        };
-        let wanted_voters: BTreeSet<u64> = wanted.keys().copied().collect();
-        if wanted_voters.is_empty() || (voters == wanted_voters && known.len() == voters.len()) {
-            return;
-        }
-        if !self.changing.lock().insert(group.id) {
-            return;
-        }
-        let (shared, group) = (Arc::clone(&self.shared), Arc::clone(group));
-        let (wanted, changing) = (wanted.clone(), Arc::clone(&self.changing));
-        tokio::spawn(async move {
-            change_members(&shared, &group, &wanted, &known).await;
-            changing.lock().remove(&group.id);
-        });
-    }
-
-    /// Shards with fewer replicas than wanted get one on a node that has few, as long as there are nodes.
-    async fn fill_up(&self, shards: &[ShardRecord], nodes: &BTreeMap<u64, Member>, replication: u32) {
-        let want = (replication as usize).min(nodes.len());
-        let Some(short) = shards.iter().find(|shard| shard.replicas.len() < want) else { return };
-        let table = self.shared.peers.table();
-        let load = |node: NodeId| shards.iter().filter(|shard| shard.replicas.contains(&node)).count();
-        let free =
-            nodes.keys().map(|node| NodeId(*node)).filter(|node| !short.replicas.contains(node)).filter(
-                |node| *node == self.shared.options.node || table.get(node).is_some_and(|p| p.is_connected()),
-            );
-        let Some(node) = free.min_by_key(|node| (load(*node), *node)) else { return };
-        let mut record = short.clone();
-        record.replicas.push(node);
-        // A newcomer takes its share of leaderships, too.
-        let led = |node: NodeId| shards.iter().filter(|shard| shard.preferred == node).count();
-        if led(node) < led(record.preferred).saturating_sub(1) {
-            record.preferred = node;
-        }
-        tracing::info!(shard = %record.shard, %node, "a shard gets another replica");
-        self.propose(Command::SetShardReplicas(record)).await;
-    }
-
     /// Preferred leaders that are back and up to date get their shards back, one after the other.
     async fn give_back(&mut self, shards: &[ShardRecord]) {
         if self.last_transfer.elapsed() < TRANSFERS {
@@ -272,9 +268,12 @@ impl Controller {
                 && status.replicas.iter().any(|r| r.node == record.preferred && r.lag <= CAUGHT_UP);
             if ready {
                 tracing::debug!(shard = %record.shard, node = %record.preferred, "giving leadership back");
-                if group.raft.trigger().transfer_leader(record.preferred.0).await.is_ok() {
-                    self.last_transfer = Instant::now();
-                }
+                self.last_transfer = Instant::now();
+                let (shared, preferred) = (Arc::clone(&self.shared), record.preferred);
+                tokio::spawn(async move {
+                    let heirs = transfer::heirs(&shared, &group, Some(preferred));
+                    transfer::hand_over(&shared, &group, &heirs).await;
+                });
                 return;
             }
         }
@@ -328,41 +327,6 @@ impl Controller {
     }
 }
 
-async fn change_members(
-    shared: &Shared,
-    group: &Group,
-    wanted: &BTreeMap<u64, Member>,
-    known: &BTreeMap<u64, Member>,
-) {
-    let table = shared.peers.table();
-    for (node, member) in wanted {
-        let connected = *node == shared.options.node.0
-            || table.get(&NodeId(*node)).is_some_and(|peer| peer.is_connected());
-        if !known.contains_key(node) && connected {
-            tracing::info!(group = %group.id, node, "adding a member");
-            if let Err(error) = group.raft.add_learner(*node, member.clone(), false).await {
-                tracing::debug!(group = %group.id, node, %error, "member not added");
-            }
-            return;
-        }
-    }
-    let status = status::of(group);
-    let behind = |node: &u64| {
-        *node != shared.options.node.0
-            && !status.members.contains(&NodeId(*node))
-            && !status.replicas.iter().any(|r| r.node.0 == *node && r.lag <= CAUGHT_UP && r.matched.0 > 0)
-    };
-    if wanted.keys().any(|node| !known.contains_key(node) || behind(node)) {
-        return;
-    }
-    let voters: BTreeSet<u64> = wanted.keys().copied().collect();
-    tracing::info!(group = %group.id, ?voters, "changing members");
-    let changed = group.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
-    if let Err(error) = changed {
-        tracing::debug!(group = %group.id, %error, "members not changed");
-    }
-}
-
 /// Records this start of the node, once.
 pub(crate) async fn announce(shared: Arc<Shared>) {
     let me = shared.options.node;
@@ -384,6 +348,14 @@ pub(crate) async fn announce(shared: Arc<Shared>) {
                 .filter(|(_, peer)| peer.is_connected())
                 .map(|(node, peer)| (*node, peer.incarnation))
                 .collect();
+            let moved = shared.options.zone.is_some()
+                && shared.catalogue.read().node(me).is_some_and(|node| node.zone != shared.options.zone);
+            if moved {
+                let recorded = read::propose(&shared, &Command::AddNode(form::own_record(&shared)), PROPOSE).await;
+                if let Err(error) = recorded {
+                    tracing::debug!(%error, "this node's zone is not recorded yet");
+                }
+            }
             let command = Command::NodeUp(NodeUp {
                 node: me,
                 incarnation: shared.options.incarnation,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use warren_proto::catalogue::{Command, Form, NodeRecord, UserRecord};
+use warren_proto::catalogue::{Command, Duty, Form, NodeRecord, UserRecord};
 use warren_rpc::{CallError, ClusterId, Hello, HelloError};
 use warren_store::{Store, StoreError};
 use warren_types::{GroupId, NodeId, UnixMillis};
@@ -122,7 +122,7 @@ pub(crate) fn introduce(shared: &Shared, promise: Option<&Promise>, fresh: bool)
     }
 }
 
-fn own_record(shared: &Shared) -> NodeRecord {
+pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
     let options = &shared.options;
     NodeRecord {
         id: options.node,
@@ -383,11 +383,35 @@ pub(crate) async fn answer_join(
     }
     tracing::info!(node = %node.id, name = node.name, address = node.address, "a node joins the cluster");
     shared.peers.set(node.id, &node.address);
-    match read::propose(shared, &Command::AddNode(node), ASK * 2).await {
-        Ok(Ok(_)) => Ok(Bytes::new()),
+    let former = former_selves(shared, &node);
+    propose(shared, Command::AddNode(node)).await?;
+    for former in former {
+        tracing::warn!(node = %former, "another node has come to this one's address: it is gone for good and is replaced");
+        propose(shared, Command::SetDuty { node: former, duty: Duty::Leaving }).await?;
+    }
+    Ok(Bytes::new())
+}
+
+async fn propose(shared: &Shared, command: Command) -> Result<(), CallError> {
+    match read::propose(shared, &command, ASK * 2).await {
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(CallError::Refused(error.to_string())),
         Err(error) => Err(CallError::Refused(error.to_string())),
     }
+}
+
+/// Members that were reached where a newcomer is now and are not reached any more: the same node before it lost its data.
+/// The newcomer starts without a vote, and its former self gives its replicas to it.
+fn former_selves(shared: &Shared, newcomer: &NodeRecord) -> Vec<NodeId> {
+    let table = shared.peers.table();
+    let catalogue = shared.catalogue.read();
+    let there = catalogue.nodes().filter(|node| {
+        node.address == newcomer.address
+            && node.id != newcomer.id
+            && node.id != shared.options.node
+            && node.duty != Duty::Leaving
+    });
+    there.map(|node| node.id).filter(|node| table.get(node).is_none_or(|peer| !peer.is_connected())).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One Raft group on this node: start it, ask it, stop it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
@@ -66,6 +67,8 @@ pub(crate) struct Group {
     heard: Mutex<Option<Instant>>,
     /// The last term that this node led in, since when.
     led: Mutex<Option<(u64, Instant)>>,
+    /// This node is no member any more: the group's end is no failure.
+    retired: AtomicBool,
 }
 
 impl Group {
@@ -97,7 +100,18 @@ impl Group {
             Machine::Shard(machine) => machine.started(),
         }
         raft.run();
-        Ok(Arc::new(Self { id, raft, log, machine, heard: Mutex::new(None), led: Mutex::new(None) }))
+        let (heard, led, retired) = (Mutex::new(None), Mutex::new(None), AtomicBool::new(false));
+        Ok(Arc::new(Self { id, raft, log, machine, heard, led, retired }))
+    }
+
+    /// Before it is stopped for good.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether it was stopped for good.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// A leader's message came.

@@ -21,6 +21,10 @@ impl Groups {
         self.0.write().insert(group.id, group);
     }
 
+    pub(crate) fn remove(&self, group: GroupId) {
+        self.0.write().remove(&group);
+    }
+
     /// All of them, in the order of their numbers.
     pub(crate) fn all(&self) -> Vec<Arc<Group>> {
         self.0.read().values().cloned().collect()

@@ -15,6 +15,7 @@ use crate::apply::Machine;
 use crate::apply::shard::{Feed, ShardMachine};
 use crate::group::Group;
 use crate::node::Shared;
+use crate::rumours;
 use crate::types::store_index;
 
 /// Batches of applied records that may wait for their consumer before applying waits.
@@ -88,6 +89,10 @@ pub(crate) async fn follow(shared: Arc<Shared>, group: Arc<Group>) {
         }
     }
     follower.end().await;
+    if follower.group.is_retired() {
+        rumours::recall(&shared, follower.group.id);
+        return;
+    }
     if !shared.stop.is_cancelled() {
         let state = follower.group.raft.metrics().borrow_watched().running_state.clone();
         let reason = match state {

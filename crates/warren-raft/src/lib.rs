@@ -5,6 +5,7 @@
 //! store, the leader decides.
 
 mod apply;
+mod arrange;
 mod catalogue;
 mod checkpoint;
 mod controller;
@@ -16,6 +17,7 @@ mod groups;
 mod leadership;
 mod log_store;
 mod member;
+mod membership;
 mod network;
 mod node;
 mod options;
@@ -23,7 +25,9 @@ mod proposer;
 mod read;
 mod rumours;
 mod snapshot;
+mod standing;
 mod status;
+mod transfer;
 mod types;
 mod wire;
 

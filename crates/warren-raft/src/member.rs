@@ -18,7 +18,7 @@ use crate::group::Group;
 use crate::node::Shared;
 use crate::snapshot::Taken;
 use crate::types::{AppendRequest, Types};
-use crate::{read, wire};
+use crate::{read, standing, wire};
 
 /// What a call asks.
 pub(crate) mod kind {
@@ -37,6 +37,8 @@ pub(crate) mod kind {
     pub(crate) const JOIN: u32 = 9;
     /// Does this node hold any log of the group?
     pub(crate) const HOLDS: u32 = 10;
+    /// Am I a member?
+    pub(crate) const STANDING: u32 = 11;
 }
 
 /// The service; gone with its node.
@@ -51,9 +53,12 @@ fn stopped(_: impl std::error::Error) -> CallError {
 }
 
 impl Service {
-    /// A group, once this node belongs to a cluster.
-    fn group(&self, group: GroupId) -> Result<(Arc<Shared>, Arc<Group>), CallError> {
+    /// A group, once this node belongs to a cluster, for a node that was not removed from it.
+    fn group(&self, from: NodeId, group: GroupId) -> Result<(Arc<Shared>, Arc<Group>), CallError> {
         let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
+        if shared.catalogue.read().is_removed(from) {
+            return Err(CallError::Refused(format!("node {from} was removed from the cluster")));
+        }
         let running = shared.groups.get(group).filter(|_| shared.belongs.load(Ordering::Acquire));
         let group = running.ok_or(CallError::NoGroup(group))?;
         Ok((shared, group))
@@ -75,8 +80,12 @@ impl MemberService for Service {
                 form::answer_promise(&shared, from, payload).await
             }
             kind::JOIN => {
-                let (shared, metadata) = self.group(GroupId::METADATA)?;
+                let (shared, metadata) = self.group(from, GroupId::METADATA)?;
                 form::answer_join(&shared, &metadata, payload).await
+            }
+            kind::STANDING => {
+                let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
+                Ok(standing::answer(&shared, from))
             }
             kind::HOLDS => {
                 let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
@@ -85,7 +94,7 @@ impl MemberService for Service {
                 Ok(Bytes::from(vec![u8::from(holds)]))
             }
             kind::APPEND => {
-                let (_, group) = self.group(group)?;
+                let (_, group) = self.group(from, group)?;
                 let request = wire::decode_append(payload).map_err(not_understood)?;
                 let response = group.raft.append_entries(request).await.map_err(stopped)?;
                 if response.is_success() {
@@ -94,33 +103,33 @@ impl MemberService for Service {
                 Ok(wire::encode_append_response(&response))
             }
             kind::VOTE => {
-                let (_, group) = self.group(group)?;
+                let (_, group) = self.group(from, group)?;
                 let request = wire::decode_vote_request(payload).map_err(not_understood)?;
                 let response = group.raft.vote(request).await.map_err(stopped)?;
                 Ok(wire::encode_vote_response(&response))
             }
             kind::PRE_VOTE => {
-                let (_, group) = self.group(group)?;
+                let (_, group) = self.group(from, group)?;
                 let request = wire::decode_vote_request(payload).map_err(not_understood)?;
                 let response = group.raft.pre_vote(request).await.map_err(stopped)?;
                 Ok(wire::encode_vote_response(&response))
             }
             kind::TRANSFER => {
-                let (_, group) = self.group(group)?;
+                let (_, group) = self.group(from, group)?;
                 let request = wire::decode_transfer(payload).map_err(not_understood)?;
                 let response = group.raft.handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(Bytes::from(vec![u8::from(response.is_err())]))
             }
             kind::SNAPSHOT => {
-                let (shared, group) = self.group(group)?;
+                let (shared, group) = self.group(from, group)?;
                 take_snapshot(shared, group, payload).await
             }
             kind::PROPOSE => {
-                let (_, metadata) = self.group(GroupId::METADATA)?;
+                let (_, metadata) = self.group(from, GroupId::METADATA)?;
                 read::answer_propose(&metadata, payload).await
             }
             kind::READ_INDEX => {
-                let (_, metadata) = self.group(GroupId::METADATA)?;
+                let (_, metadata) = self.group(from, GroupId::METADATA)?;
                 read::answer_read_index(&metadata).await
             }
             other => Err(CallError::NotUnderstood(format!("no call of kind {other}"))),
@@ -134,7 +143,7 @@ impl MemberService for Service {
         inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,
     ) {
-        let group = match self.group(group) {
+        let group = match self.group(from, group) {
             Ok((_, group)) => group,
             Err(error) => {
                 tracing::debug!(node = %from, %group, %error, "append stream refused");
@@ -155,7 +164,7 @@ impl MemberService for Service {
 }
 
 /// Whether any log of the group is or was here, started or not. Blocks.
-fn holds(store: &Store, group: GroupId) -> Result<bool, StoreError> {
+pub(crate) fn holds(store: &Store, group: GroupId) -> Result<bool, StoreError> {
     let log = store.log(group)?;
     Ok(log.first_last().is_some() || log.purged().is_some())
 }

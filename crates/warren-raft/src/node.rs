@@ -6,10 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::Config;
-use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warren_proto::catalogue::{Applied, Command};
 use warren_rpc::{MemberService, Peers};
@@ -27,7 +25,7 @@ use crate::rumours::Rumours;
 use crate::snapshot::Incoming;
 use crate::{
     CatalogueHandle, GroupStatus, LeaderMap, Leadership, ProposeError, RaftOptions, StartError, checkpoint,
-    controller, failover, form, leadership, read, rumours, status,
+    arrange, controller, failover, form, leadership, read, rumours, standing, status, transfer,
 };
 
 /// Changes of leadership that may wait for the broker: one per shard and some.
@@ -53,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) checkpointing: tokio::sync::Mutex<()>,
     /// Whether this node belongs, or has promised itself, to a cluster. Before that it takes part in nothing.
     pub(crate) belongs: AtomicBool,
+    /// Groups whose membership is being changed.
+    pub(crate) changing: Mutex<BTreeSet<GroupId>>,
     /// Why a cluster did not take this node in, said once.
     pub(crate) refusal: Mutex<String>,
     events: mpsc::Sender<Leadership>,
@@ -176,6 +176,7 @@ impl RaftNode {
             promise: tokio::sync::Mutex::new(promise.clone()),
             checkpointing: tokio::sync::Mutex::new(()),
             belongs: AtomicBool::new(false),
+            changing: Mutex::default(),
             refusal: Mutex::default(),
             events,
             fatal: watch::Sender::new(None),
@@ -190,13 +191,14 @@ impl RaftNode {
         let fresh = promise.is_none() && !metadata.is_initialized().await;
         form::introduce(&shared, promise.as_ref(), fresh);
         controller::know_peers(&shared);
-        for shard in controller::shards_here(&shared) {
+        for shard in controller::shards_here(&shared).await? {
             shared.start_shard(shard).await?;
         }
         tokio::spawn(form::run(Arc::clone(&shared), metadata));
         tokio::spawn(controller::run(Arc::clone(&shared)));
         tokio::spawn(controller::announce(Arc::clone(&shared)));
         tokio::spawn(failover::run(Arc::clone(&shared)));
+        tokio::spawn(standing::run(Arc::clone(&shared)));
         tokio::spawn(rumours::tell(Arc::clone(&shared)));
         tokio::spawn(rumours::listen(Arc::clone(&shared)));
         tokio::spawn(checkpoint::run(Arc::clone(&shared)));
@@ -272,44 +274,35 @@ impl RaftNode {
     /// Hands every leadership to another node that is alive and up to date, as far as there is one, and waits a few
     /// seconds at most.
     pub async fn transfer_all_leadership(&self) {
-        let until = Instant::now() + TRANSFER_PATIENCE;
         let led: Vec<Arc<Group>> =
             self.shared.groups.all().into_iter().filter(|group| group.leads()).collect();
-        for group in &led {
-            if let Some(target) = self.successor(group) {
-                tracing::debug!(group = %group.id, node = %target, "handing leadership over");
-                if group.raft.trigger().transfer_leader(target.0).await.is_err() {
-                    return;
-                }
-            }
-        }
-        for group in &led {
-            let mut metrics = group.raft.server_metrics();
-            while group.leads() && self.successor(group).is_some() {
-                if tokio::time::timeout_at(until, metrics.changed()).await.is_err() {
-                    return;
-                }
-            }
+        let transfers = led.iter().map(|group| async move {
+            let heirs = transfer::heirs(&self.shared, group, None);
+            transfer::hand_over(&self.shared, group, &heirs).await
+        });
+        let all = futures_util::future::join_all(transfers);
+        if tokio::time::timeout(TRANSFER_PATIENCE, all).await.is_err() {
+            tracing::warn!("not every leadership was taken over in time");
         }
     }
 
-    /// The live voter that has most of the log; among equals another one for each group.
-    fn successor(&self, group: &Group) -> Option<NodeId> {
-        let status = status::of(group);
-        let voters: BTreeSet<NodeId> = status.members.into_iter().collect();
-        let table = self.shared.peers.table();
-        let alive = |node: &NodeId| table.get(node).is_some_and(|peer| peer.is_connected());
-        let candidates: Vec<_> = status
-            .replicas
-            .iter()
-            .filter(|replica| voters.contains(&replica.node) && alive(&replica.node))
-            .collect();
-        let best = candidates.iter().map(|replica| replica.matched).max()?;
-        let mut equal: Vec<NodeId> =
-            candidates.iter().filter(|replica| replica.matched == best).map(|replica| replica.node).collect();
-        equal.sort_unstable();
-        let turn = group.id.0 as usize % equal.len().max(1);
-        equal.get(turn).copied()
+    /// Whether a shard's members are those that the catalogue says, with no change under way, as its leader tells.
+    #[must_use]
+    pub fn is_settled(&self, shard: ShardId) -> bool {
+        let replicas = self.shared.catalogue.read().shard(shard).map(|record| record.replicas.clone());
+        replicas.is_some_and(|replicas| self.shared.rumours.is_settled(shard, &replicas))
+    }
+
+    /// What would be lost if a node were removed from the cluster now, as a sentence; `None` when nothing would.
+    #[must_use]
+    pub fn removal_hazard(&self, node: NodeId) -> Option<String> {
+        arrange::hazard(&self.shared, node)
+    }
+
+    /// Whether a node votes in the metadata group, as far as this one knows.
+    #[must_use]
+    pub fn votes_in_metadata(&self, node: NodeId) -> bool {
+        arrange::votes_in_metadata(&self.shared, node)
     }
 
     /// Makes a last checkpoint, so that the next start is quick, and stops every group.

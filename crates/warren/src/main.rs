@@ -30,8 +30,8 @@ enum Command {
     Server(server::Arguments),
     /// Show the cluster on one screen: nodes, shards, leaders, lag.
     Status(Connection),
-    /// List the nodes.
-    Nodes(Connection),
+    /// List the nodes; drain, remove and replace one.
+    Nodes(operator::NodesArguments),
     /// List the queues: messages, consumers, leader.
     Queues(operator::QueuesArguments),
     /// List, add, change and delete users.
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Status(connection) => operator::finish(operator::status(&connection)),
-        Command::Nodes(connection) => operator::finish(operator::nodes(&connection)),
+        Command::Nodes(arguments) => operator::finish(operator::nodes(&arguments)),
         Command::Queues(arguments) => operator::finish(operator::queues(&arguments)),
         Command::Users(command) => operator::finish(operator::users(&command)),
         Command::Vhosts(command) => operator::finish(operator::vhosts(&command)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use warren_proto::catalogue::{
-    ClusterRecord, Form, NodeRecord, NodeState, NodeUp, PermissionRecord, ShardRecord,
+    ClusterRecord, Duty, Form, NodeRecord, NodeState, NodeUp, PermissionRecord, ShardRecord,
 };
 use warren_types::{AmqpError, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode};
 
@@ -72,6 +72,9 @@ impl Catalogue {
 
     pub(super) fn add_node(&mut self, record: &NodeRecord) -> Result<Effect, AmqpError> {
         check_name("node name", &record.name)?;
+        if self.removed.contains(&record.id) {
+            return Err(invalid(format!("node {} was removed from the cluster", record.id)));
+        }
         let Some(node) = self.nodes.get_mut(&record.id) else {
             self.nodes.insert(record.id, new_node(record));
             return Ok(Effect::created());
@@ -82,6 +85,7 @@ impl Catalogue {
         *node = NodeState {
             http_address: node.http_address.take(),
             incarnation: node.incarnation,
+            duty: node.duty,
             ..new_node(record)
         };
         Ok(Effect::changed())
@@ -92,15 +96,36 @@ impl Catalogue {
         if let Some(shard) = self.shards.values().find(|shard| shard.replicas.contains(&node)) {
             return Err(invalid(format!("node {node} still holds a replica of shard {}", shard.shard)));
         }
+        if self.nodes.len() == 1 && self.nodes.contains_key(&node) {
+            return Err(invalid(format!("node {node} is the only one of the cluster")));
+        }
         if self.nodes.remove(&node).is_none() {
             return Ok(Effect::unchanged());
         }
+        self.removed.insert(node);
         let mut effect = Effect::changed();
         let hosted = self.hosting.of_host(QueueHost::Node(node)).map(|queue| queue.id);
         let owned = self.hosting.of_owners_on(node).map(|(_, queue)| queue);
         let gone: BTreeSet<QueueId> = hosted.chain(owned).collect();
         self.drop_queues(gone, &mut effect);
         Ok(effect)
+    }
+
+    /// The last node that holds everything keeps it.
+    pub(super) fn set_duty(&mut self, node: NodeId, duty: Duty) -> Result<Effect, AmqpError> {
+        let others = self.nodes.values().filter(|other| other.id != node && other.duty == Duty::Full).count();
+        let state = self.nodes.get_mut(&node).ok_or_else(|| not_a_member(node))?;
+        if state.duty == duty {
+            return Ok(Effect::unchanged());
+        }
+        if duty != Duty::Full && others == 0 {
+            return Err(invalid(format!(
+                "node '{}' is the last one that is neither drained nor leaving: nobody could take what it holds",
+                state.name
+            )));
+        }
+        state.duty = duty;
+        Ok(Effect::changed())
     }
 
     pub(super) fn set_shard_replicas(&mut self, wanted: &ShardRecord) -> Result<Effect, AmqpError> {
@@ -149,6 +174,7 @@ impl Catalogue {
             zone: node.zone.clone(),
             http_address: up.http_address.clone(),
             incarnation: up.incarnation,
+            duty: node.duty,
         };
         if *node == wanted {
             return Ok(Effect::unchanged());
@@ -224,6 +250,7 @@ fn new_node(record: &NodeRecord) -> NodeState {
         zone: record.zone.clone(),
         http_address: None,
         incarnation: 0,
+        duty: Duty::Full,
     }
 }
 

@@ -67,6 +67,7 @@ impl Catalogue {
             Command::NodeUp(up) => self.node_up(up),
             Command::AddNode(node) => self.add_node(node),
             Command::RemoveNode { node } => self.remove_node(*node),
+            Command::SetDuty { node, duty } => self.set_duty(*node, *duty),
             Command::SetShardReplicas(shard) => self.set_shard_replicas(shard),
             Command::MoveTransient { from, to } => self.move_transient(*from, *to),
             Command::CreateVhost { name } => self.create_vhost(name),

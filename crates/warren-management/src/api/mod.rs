@@ -162,7 +162,10 @@ impl Asked<'_> {
                 Ok(self.connections(Some(&vhost)))
             }
             Resource::Connection(name) => self.connection(&name),
-            Resource::Live | Resource::Ready | Resource::QueueContents { .. } => {
+            Resource::Live
+            | Resource::Ready
+            | Resource::QueueContents { .. }
+            | Resource::NodeChange { .. } => {
                 Err(ApiError::ObjectNotFound)
             }
         }
@@ -188,6 +191,7 @@ impl Asked<'_> {
                 self.post_binding(&vhost, &source, &destination, to_queue).await
             }
             Resource::Definitions { vhost } => self.import(vhost.as_deref()).await,
+            Resource::NodeChange { name, change } => self.change_node(&name, change).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }

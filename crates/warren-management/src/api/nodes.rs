@@ -1,7 +1,7 @@
 //! The cluster's nodes. Of the others only what every node knows; of this one also its process.
 
 use serde_json::{Value, json};
-use warren_broker::admin::NodeInfo;
+use warren_broker::admin::{NodeChange, NodeInfo};
 
 use super::Asked;
 use super::overview::{RABBITMQ_VERSION, exchange_types};
@@ -25,6 +25,13 @@ impl Asked<'_> {
         Ok(Answer::Document(self.shape_node(node, &Process::read(self.started))))
     }
 
+    /// Warren's own: what has to move moves afterwards, and the node's `duty`, `replicas` and `moving` tell how far it is.
+    pub(super) async fn change_node(&self, name: &str, change: NodeChange) -> Result<Answer, ApiError> {
+        self.caller.must_administrate()?;
+        self.admin.change_node(name, change).await?;
+        Ok(Answer::Done)
+    }
+
     /// Strict clients fail on the whole list when a key is absent from one node: numbers of other nodes, which this
     /// one does not know, are 0.
     fn shape_node(&self, node: &NodeInfo, own: &Process) -> Value {
@@ -33,7 +40,7 @@ impl Asked<'_> {
             "name": node.name,
             "type": "disc",
             "running": node.running,
-            "being_drained": false,
+            "being_drained": node.duty != "full",
             "os_pid": process.id.to_string(),
             // Clients read it into 32 bits.
             "uptime": process.uptime_ms.min(u32::MAX.into()),
@@ -68,6 +75,11 @@ impl Asked<'_> {
             "node_id": format!("{:016x}", node.id.0),
             "metadata_leader": node.metadata_leader,
             "shards_led": node.shards_led,
+            "metadata_voter": node.metadata_voter,
+            "duty": node.duty,
+            "zone": node.zone,
+            "replicas": node.replicas,
+            "moving": node.moving,
         })
     }
 }

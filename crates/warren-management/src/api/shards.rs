@@ -28,6 +28,7 @@ fn shape_shard(shard: &ShardInfo, names: &NodeNames) -> Value {
         "term": shard.term,
         "last_log": shard.last_log,
         "applied": shard.applied,
+        "settled": shard.settled,
         "lag": lag,
     })
 }

@@ -39,6 +39,9 @@ fn to_wire(command: &Command) -> pb::command::Command {
         Command::AddNode(node) => Wire::AddNode(wire::node_to_wire(node)),
         Command::RemoveNode { node } => Wire::RemoveNode(pb::RemoveNode { node: node.0 }),
         Command::SetShardReplicas(shard) => Wire::SetShardReplicas(wire::shard_to_wire(shard)),
+        Command::SetDuty { node, duty } => {
+            Wire::SetDuty(pb::SetDuty { node: node.0, duty: wire::duty_to_wire(*duty) })
+        }
         Command::MoveTransient { from, to } => {
             Wire::MoveTransient(pb::MoveTransient { from: from.0, to: to.0 })
         }
@@ -83,6 +86,9 @@ fn from_wire(command: pb::command::Command) -> Result<Command, DecodeError> {
         Wire::AddNode(node) => Command::AddNode(wire::node_from_wire(node)),
         Wire::RemoveNode(remove) => Command::RemoveNode { node: NodeId(remove.node) },
         Wire::SetShardReplicas(shard) => Command::SetShardReplicas(wire::shard_from_wire(shard)?),
+        Wire::SetDuty(set) => {
+            Command::SetDuty { node: NodeId(set.node), duty: wire::duty_from_wire(set.duty, WHAT)? }
+        }
         Wire::MoveTransient(moved) => {
             Command::MoveTransient { from: NodeId(moved.from), to: NodeId(moved.to) }
         }

@@ -7,7 +7,7 @@ use warren_types::{NodeId, QueueHost, QueueId, QueueSpec, ShardId, UnixMillis};
 
 use super::wire::{self, required};
 use super::{
-    BindingRecord, ExchangeRecord, NodeRecord, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
+    BindingRecord, Duty, ExchangeRecord, NodeRecord, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
 };
 use crate::DecodeError;
 use crate::generated::catalogue as pb;
@@ -42,6 +42,8 @@ pub struct NodeState {
     pub http_address: Option<String>,
     /// Its last known start; 0 before the first.
     pub incarnation: u64,
+    /// What it is there for.
+    pub duty: Duty,
 }
 
 impl NodeState {
@@ -93,6 +95,8 @@ pub struct Snapshot {
     pub users: Vec<UserRecord>,
     /// The permissions.
     pub permissions: Vec<PermissionRecord>,
+    /// The nodes that were removed.
+    pub removed: Vec<NodeId>,
 }
 
 impl Snapshot {
@@ -116,12 +120,14 @@ impl Snapshot {
                     node: Some(wire::node_to_wire(&node.record())),
                     http_address: node.http_address.clone(),
                     incarnation: node.incarnation,
+                    duty: wire::duty_to_wire(node.duty),
                 })
                 .collect(),
             shards: self.shards.iter().map(wire::shard_to_wire).collect(),
             vhosts: self.vhosts.iter().map(vhost_to_wire).collect(),
             users: self.users.iter().map(wire::user_to_wire).collect(),
             permissions: self.permissions.iter().map(wire::permissions_to_wire).collect(),
+            removed: self.removed.iter().map(|node| node.0).collect(),
         }
         .encode_to_vec()
     }
@@ -148,6 +154,7 @@ impl Snapshot {
             vhosts: message.vhosts.into_iter().map(vhost_from_wire).collect::<Result<_, _>>()?,
             users: message.users.into_iter().map(wire::user_from_wire).collect(),
             permissions: message.permissions.into_iter().map(wire::permissions_from_wire).collect(),
+            removed: message.removed.into_iter().map(NodeId).collect(),
         })
     }
 }
@@ -161,6 +168,7 @@ fn node_state_from_wire(state: pb::NodeState) -> Result<NodeState, DecodeError> 
         zone: node.zone,
         http_address: state.http_address,
         incarnation: state.incarnation,
+        duty: wire::duty_from_wire(state.duty, WHAT)?,
     })
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use warren_types::{ConnectionId, ExclusiveOwner, FieldTable, NodeId, ShardId, table};
 
 use super::{
-    ApplyTo, BindingRecord, Destination, ExchangeKind, ExchangeRecord, NodeRecord, PermissionRecord,
+    ApplyTo, BindingRecord, Destination, Duty, ExchangeKind, ExchangeRecord, NodeRecord, PermissionRecord,
     PolicyRecord, ShardRecord, UserRecord,
 };
 use crate::DecodeError;
@@ -68,6 +68,15 @@ pub(super) fn node_to_wire(node: &NodeRecord) -> pb::Node {
 
 pub(super) fn node_from_wire(node: pb::Node) -> NodeRecord {
     NodeRecord { id: NodeId(node.id), name: node.name, address: node.address, zone: node.zone }
+}
+
+pub(super) fn duty_to_wire(duty: Duty) -> u32 {
+    Duty::ALL.iter().zip(0..).find(|(known, _)| **known == duty).map_or(0, |(_, number)| number)
+}
+
+pub(super) fn duty_from_wire(number: u32, what: &'static str) -> Result<Duty, DecodeError> {
+    let known = usize::try_from(number).ok().and_then(|number| Duty::ALL.get(number));
+    known.copied().ok_or(DecodeError::Field { what, field: "duty" })
 }
 
 pub(super) fn shard_to_wire(shard: &ShardRecord) -> pb::Shard {

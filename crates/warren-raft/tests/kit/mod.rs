@@ -51,6 +51,18 @@ fn free_address() -> SocketAddr {
     }
 }
 
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 /// A leadership that a node's stub of a broker holds.
 pub(crate) struct Host {
     pub(crate) term: Term,
@@ -130,6 +142,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Option<Running>>,
     pub(crate) options: RaftOptions,
     starts: u64,
+    /// Where a node's data is that is not where its number says.
+    moved: BTreeMap<usize, PathBuf>,
 }
 
 impl World {
@@ -159,7 +173,31 @@ impl World {
             nodes: (0..count).map(|_| None).collect(),
             options,
             starts: 0,
+            moved: BTreeMap::new(),
         }
+    }
+
+    /// Room for `count` nodes, of which one runs as a cluster of its own; the others join it when they are started.
+    pub(crate) fn alone(count: usize) -> Self {
+        let mut world = Self::new(count);
+        world.options.expect = 1;
+        let seeds = std::mem::take(&mut world.options.seeds);
+        world.start(0);
+        wait_for("it has formed", || world.node(0).raft.catalogue().read().cluster().is_some());
+        world.options.seeds = vec![seeds[0].clone()];
+        world
+    }
+
+    /// Another node with a copy of a stopped one's data, at an address of its own.
+    pub(crate) fn twin(&mut self, node: usize) -> usize {
+        let twin = self.nodes.len();
+        let path = self.directory.path().join("twin");
+        copy(&self.path(node), &path);
+        self.moved.insert(twin, path);
+        self.addresses.push(free_address());
+        self.ids.push(self.ids[node]);
+        self.nodes.push(None);
+        twin
     }
 
     /// All started, the cluster formed, every shard hosted.
@@ -180,7 +218,8 @@ impl World {
     }
 
     fn path(&self, node: usize) -> PathBuf {
-        self.directory.path().join(format!("{}", self.ids[node].0))
+        let usual = || self.directory.path().join(format!("{}", self.ids[node].0));
+        self.moved.get(&node).cloned().unwrap_or_else(usual)
     }
 
     pub(crate) fn start(&mut self, node: usize) {

@@ -3,6 +3,7 @@
 
 mod api;
 mod manage;
+mod nodes;
 mod table;
 
 use std::io::Write as _;
@@ -16,6 +17,8 @@ use self::api::{Api, encode};
 pub(crate) use self::manage::{
     Definitions, Permissions, Policies, Users, Vhosts, definitions, permissions, policies, users, vhosts,
 };
+pub(crate) use self::nodes::{NodesArguments, nodes};
+use self::nodes::nodes_table;
 use self::table::{Table, field, number};
 
 /// Which node is asked, as whom, and how the answer is printed.
@@ -125,22 +128,6 @@ pub(crate) fn status(connection: &Connection) -> Result<(), Failure> {
     }
 }
 
-/// `warren nodes`.
-///
-/// # Errors
-/// [`Failure`] when the node cannot be asked or refuses.
-pub(crate) fn nodes(connection: &Connection) -> Result<(), Failure> {
-    let api = connection.api()?;
-    let nodes = api.get("/api/nodes")?;
-    match connection.output {
-        Output::Json => print_json(&nodes),
-        Output::Table => {
-            say(&nodes_table(&nodes).to_string());
-            Ok(())
-        }
-    }
-}
-
 /// `warren queues`.
 ///
 /// # Errors
@@ -179,21 +166,6 @@ pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-fn nodes_table(nodes: &Value) -> Table {
-    let mut table = Table::new(&["node", "running", "address", "metadata", "shards led"], 4);
-    for node in rows(nodes) {
-        let leads = node.get("metadata_leader").and_then(Value::as_bool).unwrap_or(false);
-        table.row([
-            field(node, "name"),
-            field(node, "running"),
-            field(node, "address"),
-            if leads { "leader" } else { "-" }.to_owned(),
-            field(node, "shards_led"),
-        ]);
-    }
-    table
 }
 
 fn shards_table(shards: &Value) -> Table {
