@@ -18,8 +18,8 @@ use warren_types::{
 };
 
 use crate::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo, PolicyInfo,
-    QueueInfo, ShardInfo, UserInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo,
+    PolicyInfo, QueueInfo, ShardInfo, UserInfo,
 };
 use crate::broker::{Broker, random};
 use crate::members;

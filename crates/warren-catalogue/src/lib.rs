@@ -37,6 +37,6 @@ pub use policy::EffectivePolicy;
 pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
-    Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, Duty, ExchangeKind, ExchangeRecord, NodeRecord,
-    NodeState, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
+    Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, Duty, ExchangeKind, ExchangeRecord,
+    NodeRecord, NodeState, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
 };

@@ -243,17 +243,21 @@ impl<'a> Plan<'a> {
         &self,
         shards: impl Iterator<Item = &'s ShardRecord> + Clone,
     ) -> Option<(&'s ShardRecord, ShardRecord)> {
-        let mut nodes: Vec<NodeId> =
-            self.sites.values().filter(|site| site.duty == Duty::Full && site.alive).map(|site| site.node).collect();
+        let mut nodes: Vec<NodeId> = self
+            .sites
+            .values()
+            .filter(|site| site.duty == Duty::Full && site.alive)
+            .map(|site| site.node)
+            .collect();
         nodes.sort_unstable_by_key(|node| (self.load_of(*node), *node));
         for poor in &nodes {
             for rich in nodes.iter().rev() {
                 if self.load_of(*rich) < self.load_of(*poor) + 2 {
                     break;
                 }
-                let movable = shards.clone().filter(|shard| {
-                    shard.replicas.contains(rich) && !shard.replicas.contains(poor)
-                });
+                let movable = shards
+                    .clone()
+                    .filter(|shard| shard.replicas.contains(rich) && !shard.replicas.contains(poor));
                 // Rather one that is led elsewhere: then no leader moves.
                 let mut movable: Vec<&ShardRecord> = movable.collect();
                 movable.sort_by_key(|shard| (shard.preferred == *rich, shard.shard));
@@ -276,8 +280,7 @@ impl<'a> Plan<'a> {
         let mut changed: Vec<ShardRecord> = Vec::new();
         for shard in shards.clone() {
             let fits = shard.replicas.contains(&shard.preferred) && self.is_full(shard.preferred);
-            if !fits
-                && let Some(best) = self.best_leader(&shard.replicas).filter(|best| self.is_full(*best))
+            if !fits && let Some(best) = self.best_leader(&shard.replicas).filter(|best| self.is_full(*best))
             {
                 let record = ShardRecord { preferred: best, ..shard.clone() };
                 self.take(shard, &record);
@@ -286,13 +289,21 @@ impl<'a> Plan<'a> {
         }
         while changed.len() < PREFERENCES_AT_ONCE {
             let open = |shard: &&ShardRecord| !changed.iter().any(|done| done.shard == shard.shard);
-            let best = shards.clone().filter(open).filter(|shard| self.is_full(shard.preferred)).filter_map(|shard| {
-                let to = shard.replicas.iter().copied().filter(|node| self.is_full(*node) && self.alive(*node));
-                let to = to.min_by_key(|node| (self.led_of(*node), *node))?;
-                let gain = self.led_of(shard.preferred).checked_sub(self.led_of(to) + 2)?;
-                Some((gain, shard, to))
-            });
-            let Some((_, shard, to)) = best.max_by_key(|(gain, shard, _)| (*gain, std::cmp::Reverse(shard.shard))) else {
+            let best = shards.clone().filter(open).filter(|shard| self.is_full(shard.preferred)).filter_map(
+                |shard| {
+                    let to = shard
+                        .replicas
+                        .iter()
+                        .copied()
+                        .filter(|node| self.is_full(*node) && self.alive(*node));
+                    let to = to.min_by_key(|node| (self.led_of(*node), *node))?;
+                    let gain = self.led_of(shard.preferred).checked_sub(self.led_of(to) + 2)?;
+                    Some((gain, shard, to))
+                },
+            );
+            let Some((_, shard, to)) =
+                best.max_by_key(|(gain, shard, _)| (*gain, std::cmp::Reverse(shard.shard)))
+            else {
                 break;
             };
             let record = ShardRecord { preferred: to, ..shard.clone() };

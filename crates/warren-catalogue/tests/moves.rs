@@ -1,6 +1,12 @@
 //! The placement's moves: whatever nodes come, go and die, each step is safe and there is an end to them.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test may"
+)]
 
 mod world;
 
@@ -19,11 +25,14 @@ fn site(node: u64, zone: Option<&str>) -> Site {
 fn shards(count: u32, replicas: &[u64]) -> Vec<ShardRecord> {
     let replicas: Vec<NodeId> = replicas.iter().map(|node| NodeId(*node)).collect();
     let preferred = replicas[0];
-    (1..=count).map(|shard| ShardRecord { shard: ShardId(shard), replicas: replicas.clone(), preferred }).collect()
+    (1..=count)
+        .map(|shard| ShardRecord { shard: ShardId(shard), replicas: replicas.clone(), preferred })
+        .collect()
 }
 
 fn has_majority(sites: &[Site], replicas: &[NodeId]) -> bool {
-    let alive = replicas.iter().filter(|node| sites.iter().any(|site| site.node == **node && site.alive)).count();
+    let alive =
+        replicas.iter().filter(|node| sites.iter().any(|site| site.node == **node && site.alive)).count();
     alive * 2 > replicas.len()
 }
 
@@ -136,7 +145,8 @@ fn only_so_many_shards_move_at_once_and_one_on_the_move_is_left_alone() {
 
 #[test]
 fn replicas_in_one_zone_are_spread_when_another_zone_comes() {
-    let sites = [site(1, Some("a")), site(2, Some("a")), site(3, Some("a")), site(4, Some("b")), site(5, Some("c"))];
+    let sites =
+        [site(1, Some("a")), site(2, Some("a")), site(3, Some("a")), site(4, Some("b")), site(5, Some("c"))];
     let mut all = shards(6, &[1, 2, 3]);
     settle(&sites, &mut all, 3, 2);
     for shard in &all {
@@ -173,8 +183,7 @@ fn a_removed_node_is_not_taken_in_again_and_the_last_full_one_keeps_its_duty() {
     assert!(catalogue.apply(&duty(2, Duty::Drained)).unwrap_err().to_string().contains("the last one"));
     assert!(catalogue.apply(&Command::RemoveNode { node: NodeId(1) }).is_err(), "it holds replicas");
     for shard in 1..=2 {
-        let record =
-            ShardRecord { shard: ShardId(shard), replicas: vec![NodeId(2)], preferred: NodeId(2) };
+        let record = ShardRecord { shard: ShardId(shard), replicas: vec![NodeId(2)], preferred: NodeId(2) };
         apply(&mut catalogue, Command::SetShardReplicas(record));
     }
     apply(&mut catalogue, Command::RemoveNode { node: NodeId(1) });
@@ -201,7 +210,8 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::of(0..3_u8).prop_map(Step::Add),
         (0..8_usize).prop_map(Step::Kill),
         (0..8_usize).prop_map(Step::Revive),
-        (0..8_usize, proptest::sample::select(Duty::ALL.to_vec())).prop_map(|(node, duty)| Step::Duty(node, duty)),
+        (0..8_usize, proptest::sample::select(Duty::ALL.to_vec()))
+            .prop_map(|(node, duty)| Step::Duty(node, duty)),
     ]
 }
 

@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use warren_broker::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo, PolicyInfo,
-    QueueInfo, ShardInfo, UserInfo,
+    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo,
+    PolicyInfo, QueueInfo, ShardInfo, UserInfo,
 };
 use warren_types::{
     AmqpError, ConnectionId, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,

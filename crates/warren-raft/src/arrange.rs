@@ -13,8 +13,8 @@ use warren_types::{GroupId, NodeId, QueueHost};
 use crate::group::Group;
 use crate::membership::{self, Wanted};
 use crate::node::Shared;
-use crate::types::Member;
 use crate::read;
+use crate::types::Member;
 
 /// Shards that may be on the move at once. A move copies a shard's whole state to its new place.
 const AT_ONCE: usize = 2;
@@ -113,9 +113,8 @@ impl Arranger {
 
     /// Nodes that leave and hold nothing any more are forgotten.
     async fn let_go(&mut self, shared: &Shared, view: &View, voters: &BTreeSet<NodeId>) {
-        self.said.retain(|node, _| {
-            view.sites.iter().any(|site| site.node == *node && site.duty == Duty::Leaving)
-        });
+        self.said
+            .retain(|node, _| view.sites.iter().any(|site| site.node == *node && site.duty == Duty::Leaving));
         for site in view.sites.iter().filter(|site| site.duty == Duty::Leaving) {
             if let Some(kept) = what_keeps(shared, view, site, voters) {
                 let said = self.said.entry(site.node).or_default();
@@ -126,10 +125,12 @@ impl Arranger {
                 continue;
             }
             let hosts = shared.catalogue.read().queue_count_of_host(QueueHost::Node(site.node)) > 0;
-            let heir = view.sites.iter().filter(|other| other.alive && other.node != site.node).min_by_key(|other| {
-                let load = shared.catalogue.read().queue_count_of_host(QueueHost::Node(other.node));
-                (other.duty, load, other.node)
-            });
+            let heir = view.sites.iter().filter(|other| other.alive && other.node != site.node).min_by_key(
+                |other| {
+                    let load = shared.catalogue.read().queue_count_of_host(QueueHost::Node(other.node));
+                    (other.duty, load, other.node)
+                },
+            );
             if hosts
                 && let Some(heir) = heir
                 && !propose(shared, Command::MoveTransient { from: site.node, to: heir.node }).await

@@ -351,7 +351,8 @@ pub(crate) async fn announce(shared: Arc<Shared>) {
             let moved = shared.options.zone.is_some()
                 && shared.catalogue.read().node(me).is_some_and(|node| node.zone != shared.options.zone);
             if moved {
-                let recorded = read::propose(&shared, &Command::AddNode(form::own_record(&shared)), PROPOSE).await;
+                let recorded =
+                    read::propose(&shared, &Command::AddNode(form::own_record(&shared)), PROPOSE).await;
                 if let Err(error) = recorded {
                     tracing::debug!(%error, "this node's zone is not recorded yet");
                 }

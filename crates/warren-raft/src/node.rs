@@ -24,8 +24,8 @@ use crate::member::Service;
 use crate::rumours::Rumours;
 use crate::snapshot::Incoming;
 use crate::{
-    CatalogueHandle, GroupStatus, LeaderMap, Leadership, ProposeError, RaftOptions, StartError, checkpoint,
-    arrange, controller, failover, form, leadership, read, rumours, standing, status, transfer,
+    CatalogueHandle, GroupStatus, LeaderMap, Leadership, ProposeError, RaftOptions, StartError, arrange,
+    checkpoint, controller, failover, form, leadership, read, rumours, standing, status, transfer,
 };
 
 /// Changes of leadership that may wait for the broker: one per shard and some.

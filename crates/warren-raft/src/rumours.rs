@@ -65,9 +65,10 @@ fn decode(bytes: Bytes) -> Result<Vec<Claim>, Malformed> {
 /// A number that stands for a set of voters; never that of members which are just changing.
 fn digest(members: impl IntoIterator<Item = NodeId>) -> u32 {
     let members: BTreeSet<NodeId> = members.into_iter().collect();
-    let hash = members.iter().flat_map(|node| node.0.to_le_bytes()).fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = members
+        .iter()
+        .flat_map(|node| node.0.to_le_bytes())
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash.max(UNSETTLED + 1)
 }
 
@@ -113,7 +114,8 @@ impl Rumours {
 pub(crate) async fn tell(shared: Arc<Shared>) {
     let mut leaders = shared.leaders.subscribe();
     loop {
-        let claims: Vec<Claim> = shared.groups.all().iter().filter_map(|group| claim(&shared, group)).collect();
+        let claims: Vec<Claim> =
+            shared.groups.all().iter().filter_map(|group| claim(&shared, group)).collect();
         shared.rumours.take(shared.options.node, &claims);
         shared.peers.set_gossip(encode(&claims));
         tokio::select! {

@@ -73,8 +73,8 @@ async fn removed(shared: &Shared) -> bool {
     }
     let table = shared.peers.table();
     let reached = table.iter().filter(|(_, peer)| peer.is_connected()).map(|(node, _)| *node);
-    let asked = reached
-        .map(|node| shared.peers.call(node, GroupId::METADATA, kind::STANDING, Bytes::new(), ASK));
+    let asked =
+        reached.map(|node| shared.peers.call(node, GroupId::METADATA, kind::STANDING, Bytes::new(), ASK));
     let answers = futures_util::future::join_all(asked).await;
     answers.iter().any(|answer| answer.as_deref().is_ok_and(|answer| answer == [REMOVED]))
 }

@@ -62,7 +62,8 @@ pub(crate) async fn hand_over(shared: &Shared, group: &Group, heirs: &[NodeId]) 
         }
         let Some(heir) = next.next() else { return false };
         tracing::info!(group = %group.id, node = %heir, "the first heir has not taken over, asking another one");
-        let last = status::of(group).last_log.0.checked_sub(1).map(|index| log_id(vote.leader_id.term, index));
+        let last =
+            status::of(group).last_log.0.checked_sub(1).map(|index| log_id(vote.leader_id.term, index));
         let request = TransferRequest::new(vote, heir.0, last);
         let payload = wire::encode_transfer(&request);
         if let Err(error) = shared.peers.call(*heir, group.id, kind::TRANSFER, payload, ASK).await {

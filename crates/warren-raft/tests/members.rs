@@ -143,7 +143,9 @@ fn a_drained_node_leads_nothing_and_gets_its_share_back() {
     wait_settled(&world, 0, 3);
     set_duty(&world, 1, 0, Duty::Drained);
     let drained = world.ids[0];
-    wait_for("its replicas are elsewhere", || placed(&world, 1).iter().all(|shard| !shard.contains(&drained)));
+    wait_for("its replicas are elsewhere", || {
+        placed(&world, 1).iter().all(|shard| !shard.contains(&drained))
+    });
     wait_settled(&world, 1, 3);
     wait_for("its replicas have stopped", || world.node(0).raft.groups_status().len() == 1);
     world.publish(SHARD, 3, 1..=20, 100);
@@ -172,11 +174,19 @@ fn a_node_of_another_cluster_is_refused_by_its_seeds() {
     let mut world = World::alone(2);
     let seeds = std::mem::take(&mut world.options.seeds);
     world.start(1);
-    wait_for("it has formed a cluster of its own", || world.node(1).raft.catalogue().read().cluster().is_some());
+    wait_for("it has formed a cluster of its own", || {
+        world.node(1).raft.catalogue().read().cluster().is_some()
+    });
     world.stop(1);
     world.options.seeds = seeds;
     world.start(1);
     wait_for("it is told so", || {
-        world.node(1).raft.fatal().borrow().as_deref().is_some_and(|reason| reason.contains("belongs to cluster"))
+        world
+            .node(1)
+            .raft
+            .fatal()
+            .borrow()
+            .as_deref()
+            .is_some_and(|reason| reason.contains("belongs to cluster"))
     });
 }

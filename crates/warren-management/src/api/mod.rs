@@ -165,9 +165,7 @@ impl Asked<'_> {
             Resource::Live
             | Resource::Ready
             | Resource::QueueContents { .. }
-            | Resource::NodeChange { .. } => {
-                Err(ApiError::ObjectNotFound)
-            }
+            | Resource::NodeChange { .. } => Err(ApiError::ObjectNotFound),
         }
     }
 

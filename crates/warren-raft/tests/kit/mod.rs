@@ -252,7 +252,7 @@ impl World {
                 name: options.name.clone(),
                 fresh: true,
                 sees: Vec::new(),
-            zone: options.zone.clone(),
+                zone: options.zone.clone(),
             });
             let listener = TcpListener::bind(address).await.unwrap();
             let raft = RaftNode::start(options, store.clone(), peers.clone()).await.unwrap();

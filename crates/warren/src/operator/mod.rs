@@ -17,8 +17,8 @@ use self::api::{Api, encode};
 pub(crate) use self::manage::{
     Definitions, Permissions, Policies, Users, Vhosts, definitions, permissions, policies, users, vhosts,
 };
-pub(crate) use self::nodes::{NodesArguments, nodes};
 use self::nodes::nodes_table;
+pub(crate) use self::nodes::{NodesArguments, nodes};
 use self::table::{Table, field, number};
 
 /// Which node is asked, as whom, and how the answer is printed.

@@ -92,7 +92,9 @@ fn change(target: &Target, what: &str, left: fn(Option<&Value>) -> Option<String
         let found = match find(&api, number.as_deref().unwrap_or(&target.name)) {
             Ok(found) => found,
             // The node that is asked may be the one that goes, or be just about to choose a leader.
-            Err(failure @ (Failure::Unreachable { .. } | Failure::Timeout { .. } | Failure::Refused { .. })) => {
+            Err(
+                failure @ (Failure::Unreachable { .. } | Failure::Timeout { .. } | Failure::Refused { .. }),
+            ) => {
                 if began.elapsed() >= patience {
                     return Err(failure);
                 }
@@ -134,8 +136,9 @@ fn is_drained(node: Option<&Value>) -> Option<String> {
     let node = node?;
     let (led, moving) = (count(node, "shards_led"), count(node, "moving"));
     let leads = node.get("metadata_leader").and_then(Value::as_bool).unwrap_or(false);
-    (led > 0 || moving > 0 || leads)
-        .then(|| format!("{led} leaders and {moving} moving replicas left, {} replicas", count(node, "replicas")))
+    (led > 0 || moving > 0 || leads).then(|| {
+        format!("{led} leaders and {moving} moving replicas left, {} replicas", count(node, "replicas"))
+    })
 }
 
 fn is_gone(node: Option<&Value>) -> Option<String> {
