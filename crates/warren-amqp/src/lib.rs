@@ -23,7 +23,8 @@ pub use amq_protocol::protocol as methods;
 pub use action::{Action, Ending, Mechanism, Publish, Settlement};
 pub use channel::{CancelledConsumer, Delivered, HandedOver};
 pub use connection::{
-    Beat, ChannelInfo, Connection, ConnectionConfig, ConnectionState, Heartbeat, Limits, server_properties,
+    Beat, ChannelInfo, ChannelQuota, Connection, ConnectionConfig, ConnectionState, Heartbeat, Limits,
+    server_properties,
 };
 pub use error::MethodId;
 pub use request::{

@@ -1,9 +1,17 @@
 //! What operators may see and do: the surface below the HTTP API. Plain values; the API gives them RabbitMQ's shape.
 
+mod clients;
+mod settings;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use warren_types::{AmqpError, ConnectionId, FieldTable, NodeId, QueueSpec, ShardId};
+use warren_types::{AmqpError, FieldTable, NodeId, QueueSpec, ShardId};
+
+pub use self::clients::{AfterGet, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo, GotInfo, PublishInfo};
+pub use self::settings::{
+    ParameterRecord, Settings, TopicPermissionRecord, UserLimits, VhostLimits, VhostMetadata,
+};
 
 /// A queue with its counts.
 #[derive(Clone, Debug)]
@@ -95,31 +103,6 @@ pub struct ShardInfo {
     pub settled: bool,
     /// If this node leads: how many entries each follower is behind.
     pub lag: Vec<(NodeId, u64)>,
-}
-
-/// A client connection of this node.
-#[derive(Clone, Debug)]
-pub struct ConnectionInfo {
-    /// Its number on this node.
-    pub id: ConnectionId,
-    /// `PEER:PORT -> HOST:PORT`, RabbitMQ's connection name.
-    pub name: String,
-    /// The name that the client gave (`connection_name`).
-    pub user_provided_name: Option<String>,
-    /// The user; empty before login.
-    pub user: String,
-    /// The vhost; empty before `connection.open`.
-    pub vhost: String,
-    /// Open channels.
-    pub channels: u16,
-    /// Milliseconds since 1970.
-    pub connected_at: u64,
-    /// Heartbeat in seconds.
-    pub heartbeat_s: u16,
-    /// Largest frame.
-    pub frame_max: u32,
-    /// Client properties as sent.
-    pub client_properties: FieldTable,
 }
 
 /// An exchange.
@@ -221,7 +204,7 @@ pub enum AdminError {
 
 /// The operators' surface of a node.
 #[async_trait]
-pub trait Admin: Send + Sync + 'static {
+pub trait Admin: Settings + Clients + Send + Sync + 'static {
     /// This node's name.
     fn node_name(&self) -> String;
     /// The cluster's name.
@@ -311,6 +294,4 @@ pub trait Admin: Send + Sync + 'static {
     /// Changes what a node, given by its name or number, is there for. What has to move moves after this returns; the
     /// node's `duty`, `replicas` and `moving` tell how far it is.
     async fn change_node(&self, node: &str, change: NodeChange) -> Result<(), AdminError>;
-    /// Closes a connection of this node with 320 and this reason; false when there is none of that name.
-    fn close_connection(&self, name: &str, reason: &str) -> bool;
 }

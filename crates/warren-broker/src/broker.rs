@@ -24,6 +24,7 @@ use warren_types::{
 
 use crate::config::BrokerConfig;
 use crate::host::Hosts;
+use crate::limits;
 use crate::registry::Connections;
 use crate::request::{CATALOGUE_DEADLINE, Caller, catalogue_failed};
 use crate::session::{self, SessionHandle};
@@ -280,15 +281,21 @@ impl Broker {
         catalogue.node(self.node).is_some_and(|node| node.incarnation == self.incarnation)
     }
 
+    /// Whether the connection may be open. Gives the number of channels that the user has on other nodes, if a limit
+    /// made it necessary to ask them.
+    ///
     /// # Errors
-    /// 530 when there is no such vhost, or it is not open to the user.
-    pub(crate) async fn open_vhost(&self, caller: &Caller) -> Result<(), AmqpError> {
+    /// 530 when there is no such vhost, a limit is reached, or it is not open to the user.
+    pub(crate) async fn open_vhost(&self, caller: &Caller) -> Result<u64, AmqpError> {
         let open = || self.catalogue().read().vhost_access(&caller.user, &caller.vhost);
-        if open().is_ok() {
-            return Ok(());
+        if open().is_err() {
+            self.linearize().await?;
+            if !self.catalogue().read().has_vhost(&caller.vhost) {
+                return open().map(|()| 0);
+            }
         }
-        self.linearize().await?;
-        open()
+        let elsewhere = limits::check_connection(self, &caller.user, &caller.vhost).await?;
+        open().map(|()| elsewhere)
     }
 
     /// After a consumer of an auto-delete queue went: waits (a little) until the queue is gone, if it was the last.
@@ -353,6 +360,24 @@ impl Broker {
             QueueHost::Shard(shard) => self.leader_of(GroupId::from(shard)),
             QueueHost::Node(node) => Some(node),
         }
+    }
+
+    /// Whether this node is the one that serves the host's queues.
+    pub(crate) fn serves(&self, host: QueueHost) -> bool {
+        self.queue_leader(host) == Some(self.node)
+    }
+
+    /// # Errors
+    /// 403 for a routing key that topic permissions keep from the user.
+    pub(crate) fn check_topic_access(
+        &self,
+        user: &str,
+        vhost: &str,
+        exchange: &str,
+        access: Access,
+        routing_key: &str,
+    ) -> Result<(), AmqpError> {
+        self.catalogue().read().check_topic_access(user, vhost, exchange, access, routing_key)
     }
 
     /// Closes every connection with 320.

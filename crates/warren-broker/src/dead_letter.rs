@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::mailbox::Mailbox;
 use crate::registry::{ConnectionEvent, INTERNAL};
+use crate::router::{draw, hashed_property};
 use crate::session::SessionInput;
 
 /// Taken in one turn.
@@ -120,6 +121,7 @@ impl Undertaker {
                 // It consumes nothing and nobody closes it.
                 ConnectionEvent::Deliver { .. }
                 | ConnectionEvent::Cancelled(_)
+                | ConnectionEvent::Describe(_)
                 | ConnectionEvent::Close(_) => {}
             }
         }
@@ -158,7 +160,8 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, S
     keys.extend(dead.extra_keys.iter().map(String::as_str));
     let headers = || Properties::new(&dead.message.properties).headers();
     let mut set = RouteSet::default();
-    let input = RouteInput { routing_keys: &keys, headers: &headers };
+    let property = |property| hashed_property(&dead.message, property);
+    let input = RouteInput { property: &property, random: &draw, ..RouteInput::new(&keys, &headers) };
     if let Err(missing) = catalogue.route(&spec.vhost, name, input, &mut set) {
         debug!(queue = %spec.name, %missing, "a dead message is dropped");
         return Vec::new();

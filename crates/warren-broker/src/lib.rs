@@ -9,6 +9,7 @@ mod connection;
 mod dead_letter;
 mod host;
 mod identity;
+mod limits;
 mod listener;
 mod mailbox;
 mod members;

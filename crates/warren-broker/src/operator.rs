@@ -1,5 +1,9 @@
 //! The operators' surface, over what the node knows.
 
+pub(crate) mod clients;
+mod properties;
+mod settings;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +17,7 @@ use warren_proto::catalogue::{
 };
 use warren_proto::session::{Answer, Ask, Counts};
 use warren_raft::GroupStatus;
-use warren_types::{
-    AmqpError, FieldTable, GroupId, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
-};
+use warren_types::{FieldTable, GroupId, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
 
 use crate::admin::{
     Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo,
@@ -23,7 +25,6 @@ use crate::admin::{
 };
 use crate::broker::{Broker, random};
 use crate::members;
-use crate::registry::ConnectionEvent;
 use crate::request::delete::delete_queue;
 use crate::request::direct_reply::is_reply_queue;
 
@@ -136,7 +137,8 @@ impl Admin for Operator {
 
     fn cluster_name(&self) -> String {
         let catalogue = self.broker.catalogue().read();
-        catalogue.cluster().map(|cluster| cluster.name.clone()).unwrap_or_default()
+        let given = catalogue.global_parameter("cluster_name").map(|json| json.trim_matches('"').to_owned());
+        given.or_else(|| catalogue.cluster().map(|cluster| cluster.name.clone())).unwrap_or_default()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -516,14 +518,5 @@ impl Admin for Operator {
     async fn delete_policy(&self, vhost: &str, name: &str, operator: bool) -> Result<(), AdminError> {
         let (vhost, name) = (vhost.to_owned(), name.to_owned());
         self.change(Command::ClearPolicy { vhost, name, operator }).await.map(drop)
-    }
-
-    fn close_connection(&self, name: &str, reason: &str) -> bool {
-        let connections = self.broker.connections().all();
-        let Some(connection) = connections.iter().find(|connection| connection.info.lock().name == name)
-        else {
-            return false;
-        };
-        connection.mailbox.push(ConnectionEvent::Close(AmqpError::new(ReplyCode::ConnectionForced, reason)))
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+use warren_proto::operate::ClientCounts;
 use warren_types::{AmqpError, ConnectionId, PublishToken, QueueHost, QueueId, SubscriptionId};
 
 use warren_proto::session::Delivery;
 
-use crate::admin::ConnectionInfo;
+use crate::admin::{ChannelInfo, ConnectionInfo};
 use crate::mailbox::Mailbox;
 
 /// What reaches a connection from the rest of the node.
@@ -23,6 +25,8 @@ pub(crate) enum ConnectionEvent {
     Deliver { subscription: SubscriptionId, host: QueueHost, queue: QueueId, deliveries: Vec<Delivery> },
     /// The consumer's queue is gone.
     Cancelled(SubscriptionId),
+    /// An operator asks for its channels and consumers.
+    Describe(oneshot::Sender<Vec<ChannelInfo>>),
     /// An operator or the node's stop closes it.
     Close(AmqpError),
 }
@@ -43,11 +47,21 @@ pub(crate) struct Connections {
     internal: Arc<Mailbox<ConnectionEvent>>,
     next: AtomicU64,
     open: RwLock<HashMap<ConnectionId, Arc<Registered>>>,
+    /// Publishers that are no clients' connections: operators'.
+    inner: RwLock<HashMap<ConnectionId, Arc<Mailbox<ConnectionEvent>>>>,
+    /// Open channels by user.
+    channels: Mutex<HashMap<Arc<str>, u64>>,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { internal: Arc::new(Mailbox::new()), next: AtomicU64::new(0), open: RwLock::default() }
+        Self {
+            internal: Arc::new(Mailbox::new()),
+            next: AtomicU64::new(0),
+            open: RwLock::default(),
+            inner: RwLock::default(),
+            channels: Mutex::default(),
+        }
     }
 }
 
@@ -63,6 +77,43 @@ impl Connections {
 
     pub(crate) fn insert(&self, id: ConnectionId, registered: Arc<Registered>) {
         self.open.write().insert(id, registered);
+    }
+
+    /// An operator's publisher is confirmed there.
+    pub(crate) fn insert_inner(&self, id: ConnectionId, mailbox: Arc<Mailbox<ConnectionEvent>>) {
+        self.inner.write().insert(id, mailbox);
+    }
+
+    pub(crate) fn remove_inner(&self, id: ConnectionId) {
+        self.inner.write().remove(&id);
+    }
+
+    /// How many connections a vhost and a user have here, and channels a user.
+    pub(crate) fn count(&self, vhost: &str, user: &str) -> ClientCounts {
+        let mut counts = ClientCounts { user_channels: self.channels_of(user), ..ClientCounts::default() };
+        for connection in self.open.read().values() {
+            let info = connection.info.lock();
+            // Before that it is not open.
+            if !info.vhost.is_empty() {
+                counts.vhost_connections += u64::from(info.vhost == vhost);
+                counts.user_connections += u64::from(info.user == user);
+            }
+        }
+        counts
+    }
+
+    pub(crate) fn channels_of(&self, user: &str) -> u64 {
+        self.channels.lock().get(user).copied().unwrap_or_default()
+    }
+
+    /// A connection of the user had `before` channels and has `now`.
+    pub(crate) fn count_channels(&self, user: &Arc<str>, before: usize, now: usize) {
+        let mut channels = self.channels.lock();
+        let count = channels.entry(Arc::clone(user)).or_default();
+        *count = count.saturating_add(now as u64).saturating_sub(before as u64);
+        if *count == 0 {
+            channels.remove(user);
+        }
     }
 
     pub(crate) fn remove(&self, id: ConnectionId) {
@@ -89,9 +140,10 @@ impl Connections {
                 continue;
             }
             let mailbox = if first.connection == INTERNAL {
-                Some(&self.internal)
+                Some(Arc::clone(&self.internal))
             } else {
-                open.get(&first.connection).map(|connection| &connection.mailbox)
+                let client = open.get(&first.connection).map(|connection| Arc::clone(&connection.mailbox));
+                client.or_else(|| self.inner.read().get(&first.connection).cloned())
             };
             if let Some(mailbox) = mailbox {
                 let event = if rejected {

@@ -6,13 +6,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::warn;
+use warren_proto::operate::Question;
 use warren_proto::session::{HomeFrame, LeaderFrame};
-use warren_rpc::SessionService;
+use warren_rpc::{CallError, SessionService};
 use warren_types::{NodeId, QueueHost};
 
 use crate::broker::Broker;
 use crate::host::{HostHandle, HostInput};
 use crate::mailbox::Mailbox;
+use crate::operator::clients::answer;
 use crate::session::tell_gone;
 
 /// Serves sessions to other nodes.
@@ -29,6 +31,13 @@ impl RemoteSessions {
 
 #[async_trait]
 impl SessionService for RemoteSessions {
+    async fn answer(&self, _from: NodeId, question: Bytes) -> Result<Bytes, CallError> {
+        let broker = self.broker.upgrade().ok_or(CallError::Stopping)?;
+        let question =
+            Question::decode(&question).map_err(|error| CallError::NotUnderstood(error.to_string()))?;
+        Ok(answer(&broker, question).await.encode())
+    }
+
     async fn session(
         &self,
         from: NodeId,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_amqp::properties::Properties;
-use warren_catalogue::routing::{RouteInput, RouteSet};
+use warren_catalogue::routing::{HashedProperty, RouteInput, RouteSet};
 use warren_catalogue::{Access, Catalogue, Resource, no_exchange};
 use warren_types::{AmqpError, Message, QueueHost, QueueId, ReplyCode};
+
+use crate::broker::random;
 
 /// Routes kept per connection. A publisher that uses more keys than this is routed afresh.
 const CACHE_MAX: usize = 4096;
@@ -29,11 +31,25 @@ pub(crate) struct Router {
     last: Option<(Bytes, Bytes, Arc<Route>)>,
     routes: HashMap<(Bytes, Bytes), Arc<Route>>,
     allowed: HashMap<Bytes, ()>,
+    /// Whether this node serves the queues of a host.
+    is_local: Box<dyn Fn(QueueHost) -> bool + Send + Sync>,
 }
 
 impl Router {
-    pub(crate) fn new(vhost: Arc<str>, user: Arc<str>) -> Self {
-        Self { vhost, user, revision: 0, last: None, routes: HashMap::new(), allowed: HashMap::new() }
+    pub(crate) fn new(
+        vhost: Arc<str>,
+        user: Arc<str>,
+        is_local: impl Fn(QueueHost) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            vhost,
+            user,
+            revision: 0,
+            last: None,
+            routes: HashMap::new(),
+            allowed: HashMap::new(),
+            is_local: Box::new(is_local),
+        }
     }
 
     /// Drops what was learnt from another revision of the catalogue.
@@ -87,7 +103,7 @@ impl Router {
     /// Asks the catalogue; `extra` are routing keys besides the message's own.
     ///
     /// # Errors
-    /// As [`Self::allow`].
+    /// As [`Self::allow`]; 403 for a topic that the user may not write to.
     pub(crate) fn resolve(
         &mut self,
         catalogue: &Catalogue,
@@ -99,8 +115,17 @@ impl Router {
         let mut set = RouteSet::default();
         let keys: Vec<&str> =
             std::iter::once(message.routing_key.as_str()).chain(extra.iter().map(String::as_str)).collect();
+        for key in &keys {
+            catalogue.check_topic_access(&self.user, &self.vhost, exchange, Access::Write, key)?;
+        }
         let headers = || Properties::new(&message.properties).headers();
-        let input = RouteInput { routing_keys: &keys, headers: &headers };
+        let property = |property| hashed_property(message, property);
+        let input = RouteInput {
+            property: &property,
+            random: &draw,
+            is_local: &self.is_local,
+            ..RouteInput::new(&keys, &headers)
+        };
         catalogue.route(&self.vhost, exchange, input, &mut set)?;
         let mut route = Route::default();
         for (host, queue) in set.iter() {
@@ -110,7 +135,7 @@ impl Router {
             }
         }
         let route = Arc::new(route);
-        if !set.depends_on_headers() && extra.is_empty() {
+        if !set.varies() && extra.is_empty() {
             if self.routes.len() >= CACHE_MAX {
                 self.routes.clear();
             }
@@ -125,4 +150,20 @@ impl Router {
 // A cached key must not hold the read buffer that it came in.
 fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
+}
+
+/// A number for exchanges that choose at random.
+pub(crate) fn draw() -> u64 {
+    // Where the system has none to give, all messages go one way: better than nowhere.
+    random::<8>().map(u64::from_be_bytes).unwrap_or_default()
+}
+
+/// A property as `x-consistent-hash` hashes it.
+pub(crate) fn hashed_property(message: &Message, property: HashedProperty) -> Option<Vec<u8>> {
+    let properties = Properties::new(&message.properties);
+    match property {
+        HashedProperty::MessageId => properties.message_id().map(|text| text.as_bytes().to_vec()),
+        HashedProperty::CorrelationId => properties.correlation_id().map(|text| text.as_bytes().to_vec()),
+        HashedProperty::Timestamp => properties.timestamp().map(|number| number.to_be_bytes().to_vec()),
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+pub(crate) use warren_types::table::{integer, type_name};
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
 
 use crate::names::{exchange_resource, queue_resource, refuse};
@@ -11,60 +12,19 @@ use crate::topology::ALTERNATE_EXCHANGE;
 pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
+/// What may be done where a queue is full.
+pub(crate) const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
+/// How dead letters may be handed over.
+pub(crate) const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
+/// Where a queue's first leader may be.
+pub(crate) const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders", "min-masters"];
+
 /// Longest time to live, in milliseconds: ten years.
 const EXPIRY_MAX_MS: i64 = 315_360_000_000;
 /// Highest priority.
 const PRIORITY_MAX: i64 = 255;
 /// Largest stream segment, in bytes.
 const SEGMENT_MAX_BYTES: i64 = 3_000_000_000;
-
-/// The name that RabbitMQ prints for a value's type.
-#[must_use]
-pub fn type_name(value: &AMQPValue) -> &'static str {
-    match value {
-        AMQPValue::Boolean(_) => "bool",
-        AMQPValue::ShortShortInt(_) => "byte",
-        AMQPValue::ShortShortUInt(_) => "unsignedbyte",
-        AMQPValue::ShortInt(_) => "short",
-        AMQPValue::ShortUInt(_) => "unsignedshort",
-        AMQPValue::LongInt(_) => "signedint",
-        AMQPValue::LongUInt(_) => "unsignedint",
-        AMQPValue::LongLongInt(_) => "long",
-        AMQPValue::Float(_) => "float",
-        AMQPValue::Double(_) => "double",
-        AMQPValue::DecimalValue(_) => "decimal",
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => "longstr",
-        AMQPValue::FieldArray(_) => "array",
-        AMQPValue::Timestamp(_) => "timestamp",
-        AMQPValue::FieldTable(_) => "table",
-        AMQPValue::ByteArray(_) => "binary",
-        AMQPValue::Void => "void",
-    }
-}
-
-/// An integer of any width.
-pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
-    match value {
-        AMQPValue::ShortShortInt(v) => Some((*v).into()),
-        AMQPValue::ShortShortUInt(v) => Some((*v).into()),
-        AMQPValue::ShortInt(v) => Some((*v).into()),
-        AMQPValue::ShortUInt(v) => Some((*v).into()),
-        AMQPValue::LongInt(v) => Some((*v).into()),
-        AMQPValue::LongUInt(v) => Some((*v).into()),
-        AMQPValue::LongLongInt(v) => Some(*v),
-        AMQPValue::Boolean(_)
-        | AMQPValue::Float(_)
-        | AMQPValue::Double(_)
-        | AMQPValue::DecimalValue(_)
-        | AMQPValue::ShortString(_)
-        | AMQPValue::LongString(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::Timestamp(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
-        | AMQPValue::Void => None,
-    }
-}
 
 fn float(value: &AMQPValue) -> Option<f64> {
     match value {
@@ -81,6 +41,15 @@ pub(crate) fn bytes(value: &AMQPValue) -> Option<&[u8]> {
         AMQPValue::LongString(v) => Some(v.as_bytes()),
         AMQPValue::ByteArray(v) => Some(v.as_slice()),
         _ => None,
+    }
+}
+
+/// A queue's type by its arguments: classic is what absence means.
+pub(crate) fn queue_type(arguments: &FieldTable) -> &str {
+    let declared = arguments.inner().get(QUEUE_TYPE).and_then(bytes);
+    match declared.and_then(|declared| std::str::from_utf8(declared).ok()) {
+        None | Some("" | "undefined") => "classic",
+        Some(declared) => declared,
     }
 }
 
@@ -213,17 +182,13 @@ const KNOWN: &[(&str, Check)] = &[
     ("x-message-ttl", check_expiry),
     (DEAD_LETTER_EXCHANGE, check_string),
     ("x-dead-letter-routing-key", check_dead_letter_routing_key),
-    ("x-dead-letter-strategy", |value, _| {
-        one_of(value, &["at-most-once", "at-least-once"], "invalid_dlx_strategy")
-    }),
+    ("x-dead-letter-strategy", |value, _| one_of(value, STRATEGIES, "invalid_dlx_strategy")),
     ("x-max-length", check_not_negative),
     ("x-max-length-bytes", check_not_negative),
     ("x-max-in-memory-length", check_not_negative),
     ("x-max-in-memory-bytes", check_not_negative),
     ("x-max-priority", check_priority),
-    ("x-overflow", |value, _| {
-        one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"], "invalid_overflow")
-    }),
+    ("x-overflow", |value, _| one_of(value, OVERFLOWS, "invalid_overflow")),
     ("x-queue-mode", accept),
     ("x-queue-version", check_version),
     ("x-single-active-consumer", check_bool),
@@ -233,13 +198,7 @@ const KNOWN: &[(&str, Check)] = &[
     ("x-stream-filter-size-bytes", check_not_negative),
     ("x-initial-cluster-size", check_positive),
     ("x-quorum-initial-group-size", check_positive),
-    ("x-queue-leader-locator", |value, _| {
-        one_of(
-            value,
-            &["client-local", "balanced", "random", "least-leaders", "min-masters"],
-            "invalid_queue_locator_arg",
-        )
-    }),
+    ("x-queue-leader-locator", |value, _| one_of(value, LOCATORS, "invalid_queue_locator_arg")),
     ("x-delivery-limit", accept),
     ("x-consumer-timeout", check_not_negative),
     ("x-consumer-disconnected-timeout", check_not_negative),

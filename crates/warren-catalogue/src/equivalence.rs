@@ -1,10 +1,10 @@
 //! Declaring again what exists: the same, or refused with what differs (spine: `queue.declare`). The broker asks
 //! here before it proposes, and a command asks again when it is applied.
 
-use warren_proto::catalogue::ExchangeRecord;
+use warren_proto::catalogue::{ExchangeKind, ExchangeRecord};
 use warren_types::{AMQPValue, AmqpError, ExclusiveOwner, FieldTable, QueueSpec, ReplyCode};
 
-use crate::arguments::{self, QUEUE_TYPE, bytes, plain, same_argument, type_name};
+use crate::arguments::{self, QUEUE_TYPE, plain, queue_type, same_argument, type_name};
 use crate::names::{exchange_resource, queue_resource, refuse};
 use crate::topology::ALTERNATE_EXCHANGE;
 
@@ -68,7 +68,13 @@ pub fn check_exchange_equivalence(
     check_field("durable", &resource, declared.durable, existing.durable)?;
     check_field("auto_delete", &resource, declared.auto_delete, existing.auto_delete)?;
     check_field("internal", &resource, declared.internal, existing.internal)?;
-    check_argument(ALTERNATE_EXCHANGE, &resource, &declared.arguments, &existing.arguments)
+    check_argument(ALTERNATE_EXCHANGE, &resource, &declared.arguments, &existing.arguments)?;
+    if existing.kind == ExchangeKind::ConsistentHash {
+        for key in ["hash-header", "hash-property"] {
+            check_argument(key, &resource, &declared.arguments, &existing.arguments)?;
+        }
+    }
+    Ok(())
 }
 
 fn locked(queue: &QueueSpec) -> AmqpError {
@@ -80,13 +86,6 @@ fn locked(queue: &QueueSpec) -> AmqpError {
             queue_resource(&queue.vhost, &queue.name)
         ),
     )
-}
-
-fn queue_type(arguments: &FieldTable) -> String {
-    match arguments.inner().get(QUEUE_TYPE).and_then(bytes) {
-        None | Some(b"" | b"undefined") => "classic".to_owned(),
-        Some(other) => String::from_utf8_lossy(other).into_owned(),
-    }
 }
 
 fn inequivalent(key: &str, resource: &str, received: &str, current: &str) -> AmqpError {

@@ -23,10 +23,11 @@ pub mod routing;
 mod settings;
 mod snapshot;
 mod state;
+mod topic_access;
 mod topology;
 
 pub use access::{Access, Resource};
-pub use arguments::{type_name, validate_queue_arguments};
+pub use arguments::validate_queue_arguments;
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
 };
@@ -38,5 +39,6 @@ pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{
     Applied, ApplyTo, BindingRecord, ClusterRecord, Destination, Duty, ExchangeKind, ExchangeRecord,
-    NodeRecord, NodeState, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
+    NodeRecord, NodeState, ParameterRecord, PermissionRecord, PolicyRecord, ShardRecord,
+    TopicPermissionRecord, UserLimits, UserRecord, VhostLimits, VhostMetadata,
 };

@@ -8,6 +8,14 @@ const NAME_MAX: usize = 255;
 /// Names that begin so are the broker's own.
 const RESERVED: &str = "amq.";
 
+/// The queues behind reply consumers are named so; nobody has declared them.
+const REPLY_QUEUES: &str = "amq.rabbitmq.reply-to.";
+
+/// Whether the queue counts for no limit: the broker made it for itself.
+pub(crate) fn is_hidden(queue: &str) -> bool {
+    queue.starts_with(REPLY_QUEUES)
+}
+
 pub(crate) fn refuse(code: ReplyCode, text: impl Into<String>) -> AmqpError {
     AmqpError::new(code, text)
 }
@@ -37,6 +45,11 @@ pub fn no_exchange(vhost: &str, name: &str) -> AmqpError {
 /// 530 `vhost <v> not found`.
 pub(crate) fn no_vhost(vhost: &str) -> AmqpError {
     refuse(ReplyCode::NotAllowed, format!("vhost {vhost} not found"))
+}
+
+/// 404 `no user '<u>'`.
+pub(crate) fn no_user(user: &str) -> AmqpError {
+    refuse(ReplyCode::NotFound, format!("no user '{user}'"))
 }
 
 /// The default exchange cannot be declared, deleted or bound.

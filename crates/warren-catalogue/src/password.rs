@@ -1,8 +1,9 @@
 //! Passwords in RabbitMQ's salted scheme: Base64 of 4 bytes of salt and the digest of salt and password. We write
-//! SHA-256; imported SHA-512 is understood too, and told by its length.
+//! SHA-256; imported SHA-512 and, of very old brokers, MD5 are understood too. Each is told by its length.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::state::Catalogue;
@@ -20,7 +21,7 @@ pub enum AuthError {
     #[error("user '{0}' has no password")]
     NoPassword(String),
     /// The stored hash is not of the known scheme.
-    #[error("the password hash of user '{0}' is neither a salted SHA-256 nor a salted SHA-512")]
+    #[error("the password hash of user '{0}' is no salted SHA-256, SHA-512 or MD5")]
     BadHash(String),
     /// Another password.
     #[error("wrong password for user '{0}'")]
@@ -68,6 +69,7 @@ impl Catalogue {
         };
         let right = match rest.len() {
             32 => same(&digest(*salt, password), rest),
+            16 => same(&Md5::new().chain_update(salt).chain_update(password).finalize(), rest),
             64 => same(&Sha512::new().chain_update(salt).chain_update(password).finalize(), rest),
             _ => return Err(AuthError::BadHash(user.to_owned())),
         };
@@ -90,6 +92,18 @@ mod tests {
         catalogue.apply(&Command::PutUser(user)).unwrap();
         assert_eq!(catalogue.authenticate("u", b"secret"), Ok(()));
         assert_eq!(catalogue.authenticate("u", b"other"), Err(AuthError::WrongPassword("u".to_owned())));
+    }
+
+    #[test]
+    fn an_md5_hash_of_an_old_broker_still_lets_its_user_in() {
+        // The salt 1, 2, 3, 4 and the MD5 of it and of `secret`.
+        let hash = [&[1, 2, 3, 4][..], &Md5::digest([&[1, 2, 3, 4][..], b"secret"].concat())].concat();
+        let mut catalogue = Catalogue::new();
+        let user =
+            UserRecord { name: "u".to_owned(), password_hash: STANDARD.encode(hash), tags: Vec::new() };
+        catalogue.apply(&Command::PutUser(user)).unwrap();
+        assert_eq!(catalogue.authenticate("u", b"secret"), Ok(()));
+        assert_eq!(catalogue.authenticate("u", b"Secret"), Err(AuthError::WrongPassword("u".to_owned())));
     }
 
     #[test]

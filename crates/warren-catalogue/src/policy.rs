@@ -9,7 +9,7 @@ use warren_proto::catalogue::{ApplyTo, PolicyRecord};
 use warren_types::{AmqpError, FieldTable, QueueSpec, ReplyCode};
 
 use crate::access::Pattern;
-use crate::arguments::{QUEUE_TYPE, bytes};
+use crate::arguments::queue_type;
 use crate::names::refuse;
 use crate::policy_keys::{check_definition, merge, suits, with_policy};
 use crate::state::Catalogue;
@@ -105,7 +105,7 @@ impl Policies {
     }
 
     fn of_queue(&self, queue: &QueueSpec) -> EffectivePolicy<'_> {
-        let queue_type = queue_type(queue);
+        let queue_type = queue_type(&queue.arguments);
         self.matching(|policy| policy.is_for_queue(&queue.name, queue_type))
     }
 
@@ -132,14 +132,6 @@ impl Policies {
     }
 }
 
-fn queue_type(queue: &QueueSpec) -> &str {
-    let declared = queue.arguments.inner().get(QUEUE_TYPE).and_then(bytes);
-    match declared.and_then(|declared| std::str::from_utf8(declared).ok()) {
-        None | Some("" | "undefined") => "classic",
-        Some(declared) => declared,
-    }
-}
-
 impl Catalogue {
     /// A virtual host's policies by name: users', or operators'.
     pub fn policies(&self, vhost: &str, operator: bool) -> impl Iterator<Item = &PolicyRecord> {
@@ -163,6 +155,6 @@ impl Catalogue {
     /// its rule for each key.
     #[must_use]
     pub fn effective_arguments(&self, queue: &QueueSpec) -> FieldTable {
-        with_policy(&queue.arguments, &self.queue_policy(queue).definition, queue_type(queue))
+        with_policy(&queue.arguments, &self.queue_policy(queue).definition, queue_type(&queue.arguments))
     }
 }

@@ -3,7 +3,7 @@
 
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
 
-use crate::arguments::{bytes, check_max_age, integer, term};
+use crate::arguments::{LOCATORS, OVERFLOWS, STRATEGIES, bytes, check_max_age, integer, term};
 use crate::names::refuse;
 use crate::topology::ALTERNATE_EXCHANGE;
 
@@ -43,8 +43,6 @@ struct Key {
 }
 
 const MAX: i64 = i64::MAX;
-const OVERFLOW: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
-const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders", "min-masters"];
 
 const fn key(
     name: &'static str,
@@ -65,17 +63,10 @@ const KEYS: &[Key] = {
         key("expires", "queue expiry", Integer(1, MAX), "cq", Some(Min), Min),
         key("max-length", "maximum length", Integer(0, MAX), "cq", Some(Min), Min),
         key("max-length-bytes", "maximum length in bytes", Integer(0, MAX), "cqs", Some(Min), Min),
-        key("overflow", "overflow value", OneOf(OVERFLOW), "cq", Some(First), First),
+        key("overflow", "overflow value", OneOf(OVERFLOWS), "cq", Some(First), First),
         key("dead-letter-exchange", "dead letter exchange name", Text, "cq", None, First),
         key("dead-letter-routing-key", "dead letter routing key", Text, "cq", None, First),
-        key(
-            "dead-letter-strategy",
-            "dead letter strategy",
-            OneOf(&["at-most-once", "at-least-once"]),
-            "q",
-            None,
-            First,
-        ),
+        key("dead-letter-strategy", "dead letter strategy", OneOf(STRATEGIES), "q", None, First),
         key("delivery-limit", "delivery limit", Integer(i64::MIN, MAX), "q", Some(MinOrNone), MinOrNone),
         key(
             "delayed-retry-type",

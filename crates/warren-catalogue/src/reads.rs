@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use warren_proto::catalogue::{
-    BindingRecord, ClusterRecord, Destination, ExchangeRecord, NodeState, PermissionRecord, ShardRecord,
-    UserRecord,
+    BindingRecord, ClusterRecord, Destination, ExchangeRecord, NodeState, ParameterRecord, PermissionRecord,
+    ShardRecord, UserLimits, UserRecord, VhostLimits, VhostMetadata,
 };
-use warren_types::{FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
+use warren_types::{ExclusiveOwner, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
 
 use crate::state::Catalogue;
 use crate::topology::{BindingKey, Exchange, Incoming, Target, Vhost};
@@ -69,6 +69,54 @@ impl Catalogue {
     #[must_use]
     pub fn has_vhost(&self, vhost: &str) -> bool {
         self.vhosts.contains_key(vhost)
+    }
+
+    /// What operators say of a virtual host.
+    #[must_use]
+    pub fn vhost_metadata(&self, vhost: &str) -> Option<&VhostMetadata> {
+        self.vhosts.get(vhost).map(|vhost| &vhost.metadata)
+    }
+
+    /// A virtual host's limits; none for one that does not exist.
+    #[must_use]
+    pub fn vhost_limits(&self, vhost: &str) -> VhostLimits {
+        self.vhosts.get(vhost).map(|vhost| vhost.limits).unwrap_or_default()
+    }
+
+    /// A user's limits.
+    #[must_use]
+    pub fn user_limits(&self, user: &str) -> UserLimits {
+        self.user_limits.get(user).copied().unwrap_or_default()
+    }
+
+    /// The arguments that a queue declared so would be stored with: the virtual host's default type stands in for an
+    /// absent one.
+    #[must_use]
+    pub fn stored_arguments(
+        &self,
+        vhost: &str,
+        name: &str,
+        durable: bool,
+        exclusive: Option<ExclusiveOwner>,
+        auto_delete: bool,
+        declared: &FieldTable,
+    ) -> FieldTable {
+        match self.vhosts.get(vhost) {
+            Some(vhost) => vhost.arguments_of(name, durable, exclusive, auto_delete, declared).into_owned(),
+            None => declared.clone(),
+        }
+    }
+
+    /// The parameters, by virtual host (global ones first), component and name.
+    pub fn parameters(&self) -> impl Iterator<Item = &ParameterRecord> {
+        self.parameters.values()
+    }
+
+    /// A global parameter's JSON.
+    #[must_use]
+    pub fn global_parameter(&self, name: &str) -> Option<&str> {
+        let key = (None, String::new(), name.to_owned());
+        self.parameters.get(&key).map(|record| record.value.as_str())
     }
 
     /// The users, by name.

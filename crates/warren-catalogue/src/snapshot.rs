@@ -10,6 +10,7 @@ use crate::access::Grant;
 use crate::apply::target;
 use crate::policy::Policy;
 use crate::state::Catalogue;
+use crate::topic_access::TopicGrant;
 use crate::topology::{BindingKey, Vhost};
 
 const WHAT: &str = "catalogue snapshot";
@@ -28,6 +29,9 @@ impl Catalogue {
             users: self.users().cloned().collect(),
             permissions: self.permissions().cloned().collect(),
             removed: self.removed.iter().copied().collect(),
+            user_limits: self.user_limits.iter().map(|(user, limits)| (user.clone(), *limits)).collect(),
+            topic_permissions: self.topic_permissions().cloned().collect(),
+            parameters: self.parameters.values().cloned().collect(),
         }
         .encode()
     }
@@ -44,6 +48,8 @@ impl Catalogue {
                 .flat_map(|operator| self.policies(vhost, operator))
                 .cloned()
                 .collect(),
+            metadata: self.vhosts.get(vhost).map(|vhost| vhost.metadata.clone()).unwrap_or_default(),
+            limits: self.vhosts.get(vhost).map(|vhost| vhost.limits).unwrap_or_default(),
         }
     }
 
@@ -60,6 +66,7 @@ impl Catalogue {
             nodes: snapshot.nodes.into_iter().map(|node| (node.id, node)).collect(),
             removed: snapshot.removed.into_iter().collect(),
             users: snapshot.users.into_iter().map(|user| (user.name.clone(), user)).collect(),
+            user_limits: snapshot.user_limits.into_iter().collect(),
             ..Self::default()
         };
         for shard in snapshot.shards {
@@ -79,6 +86,16 @@ impl Catalogue {
                 .map_err(|_| DecodeError::Field { what: WHAT, field: "permissions" })?;
             catalogue.grants.entry(user).or_default().insert(vhost, grant);
         }
+        for record in snapshot.topic_permissions {
+            let key = (record.user.clone(), record.vhost.clone(), record.exchange.clone());
+            let grant = TopicGrant::compile(record)
+                .map_err(|_| DecodeError::Field { what: WHAT, field: "topic_permissions" })?;
+            catalogue.topic_grants.insert(key, grant);
+        }
+        for record in snapshot.parameters {
+            let key = (record.vhost.clone(), record.component.clone(), record.name.clone());
+            catalogue.parameters.insert(key, record);
+        }
         Ok(catalogue)
     }
 
@@ -93,6 +110,8 @@ impl Catalogue {
 fn restore_vhost(snapshot: VhostSnapshot) -> Result<Vhost, DecodeError> {
     let mut vhost = Vhost::default();
     vhost.topology_revision = snapshot.topology_revision;
+    vhost.metadata = snapshot.metadata;
+    vhost.limits = snapshot.limits;
     for policy in snapshot.policies {
         let policy =
             Policy::compile(policy).map_err(|_| DecodeError::Field { what: WHAT, field: "policies" })?;

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use warren_proto::catalogue::{ClusterRecord, NodeState, ShardRecord, UserRecord};
+use warren_proto::catalogue::{
+    ClusterRecord, NodeState, ParameterRecord, ShardRecord, UserLimits, UserRecord,
+};
 use warren_types::{NodeId, QueueId, ShardId};
 
 use crate::access::Grant;
 use crate::placement::Hosting;
+use crate::topic_access::TopicGrants;
 use crate::topology::Vhost;
 
 /// What exists and where it lives.
@@ -29,6 +32,11 @@ pub struct Catalogue {
     pub(crate) users: BTreeMap<String, UserRecord>,
     /// By user, then by virtual host.
     pub(crate) grants: BTreeMap<String, BTreeMap<String, Grant>>,
+    /// Of those users that have any.
+    pub(crate) user_limits: BTreeMap<String, UserLimits>,
+    pub(crate) topic_grants: TopicGrants,
+    /// By virtual host (`None`: global), component and name.
+    pub(crate) parameters: BTreeMap<(Option<String>, String, String), ParameterRecord>,
     /// Every queue by number, host and owner.
     pub(crate) hosting: Hosting,
 }

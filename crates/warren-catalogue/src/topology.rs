@@ -1,13 +1,16 @@
 //! One virtual host's exchanges, queues and bindings, with every binding indexed from both its ends: removing
 //! either end costs as much as it has bindings, not as much as there are.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use warren_proto::catalogue::{ExchangeKind, ExchangeRecord};
-use warren_types::{AMQPValue, AmqpError, FieldTable, QueueId, QueueSpec, table};
+use warren_proto::catalogue::{ExchangeKind, ExchangeRecord, VhostLimits, VhostMetadata};
+use warren_types::{AMQPValue, AmqpError, ExclusiveOwner, FieldTable, QueueId, QueueSpec, ReplyCode, table};
 
+use crate::arguments::QUEUE_TYPE;
 use crate::lookup::Lookup;
+use crate::names::{is_hidden, refuse};
 use crate::policy::Policies;
 use crate::routing::Router;
 
@@ -68,6 +71,10 @@ pub(crate) struct BoundQueue {
 pub(crate) struct Vhost {
     /// The catalogue's revision at the last change in here.
     pub(crate) topology_revision: u64,
+    pub(crate) metadata: VhostMetadata,
+    pub(crate) limits: VhostLimits,
+    /// Queues that nobody has declared: behind reply consumers.
+    hidden: usize,
     pub(crate) policies: Policies,
     pub(crate) exchanges: BTreeMap<Arc<str>, Exchange>,
     pub(crate) queue_ids: BTreeSet<QueueId>,
@@ -90,7 +97,7 @@ impl Vhost {
             alternate: alternate_of(&record, &self.policies),
             outgoing: BTreeMap::new(),
             incoming: BTreeSet::new(),
-            router: Router::new(record.kind),
+            router: Router::new(&record),
             record,
         };
         self.exchanges.insert(Arc::from(exchange.record.name.as_str()), exchange);
@@ -103,9 +110,60 @@ impl Vhost {
         }
     }
 
+    /// How many queues there are that somebody has declared.
+    pub(crate) fn declared_queues(&self) -> usize {
+        self.queue_ids.len().saturating_sub(self.hidden)
+    }
+
+    /// A queue's arguments as they are stored: what is declared without a type gets the virtual host's default, if the
+    /// queue is of the kind that every type can be; what is there has its type already.
+    pub(crate) fn arguments_of<'a>(
+        &self,
+        name: &str,
+        durable: bool,
+        exclusive: Option<ExclusiveOwner>,
+        auto_delete: bool,
+        declared: &'a FieldTable,
+    ) -> Cow<'a, FieldTable> {
+        let default = self.metadata.default_queue_type.as_str();
+        if default.is_empty() || declared.contains_key(QUEUE_TYPE) {
+            return Cow::Borrowed(declared);
+        }
+        let default = match self.queue(name) {
+            Some(existing) => match existing.arguments.inner().get(QUEUE_TYPE) {
+                Some(existing) => existing.clone(),
+                None => return Cow::Borrowed(declared),
+            },
+            None if default == "classic" || (durable && exclusive.is_none() && !auto_delete) => {
+                AMQPValue::LongString(default.into())
+            }
+            None => AMQPValue::LongString("classic".into()),
+        };
+        let mut arguments = declared.clone();
+        arguments.insert(QUEUE_TYPE.into(), default);
+        Cow::Owned(arguments)
+    }
+
+    /// # Errors
+    /// 406 `cannot declare queue 'q': queue limit in vhost '/' (10) is reached`.
+    pub(crate) fn check_queue_limit(&self, vhost: &str, queue: &str) -> Result<(), AmqpError> {
+        let count = u64::try_from(self.declared_queues()).unwrap_or(u64::MAX);
+        match self.limits.max_queues {
+            Some(limit) if count >= limit && !is_hidden(queue) => Err(refuse(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached"
+                ),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Adds a queue that is not there, or replaces what is known of it; its bindings stay.
     pub(crate) fn put_queue(&mut self, spec: Arc<QueueSpec>) {
-        self.queue_ids.insert(spec.id);
+        if self.queue_ids.insert(spec.id) && is_hidden(&spec.name) {
+            self.hidden += 1;
+        }
         self.by_name.insert(Arc::clone(&spec.name), Arc::clone(&spec));
         match self.queues.get_mut(&spec.id) {
             Some(bound) => bound.spec = spec,
@@ -157,7 +215,9 @@ impl Vhost {
     /// Removes a queue and its bindings, and the auto-delete exchanges that lose their last one.
     pub(crate) fn remove_queue(&mut self, queue: QueueId) -> Option<Arc<QueueSpec>> {
         let bound = self.queues.remove(&queue)?;
-        self.queue_ids.remove(&queue);
+        if self.queue_ids.remove(&queue) && is_hidden(&bound.spec.name) {
+            self.hidden = self.hidden.saturating_sub(1);
+        }
         self.by_name.remove(&*bound.spec.name);
         let lost = self.detach(bound.incoming);
         self.collect_unused(lost);

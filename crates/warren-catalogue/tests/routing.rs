@@ -176,11 +176,9 @@ fn a_route_says_whether_it_read_headers_and_reads_them_once() {
             count.set(count.get() + 1);
             None
         };
-        catalogue
-            .route("/", exchange, RouteInput { routing_keys: &["k"], headers: &headers }, &mut set)
-            .unwrap();
+        catalogue.route("/", exchange, RouteInput::new(&["k"], &headers), &mut set).unwrap();
         assert_eq!(count.get(), reads, "{exchange}");
-        assert_eq!(set.depends_on_headers(), reads > 0, "{exchange}");
+        assert_eq!(set.varies(), reads > 0, "{exchange}");
     }
 }
 
@@ -189,7 +187,7 @@ fn a_message_without_headers_matches_only_what_asks_for_none() {
     let mut set = RouteSet::default();
     for (arguments, found) in [(none(), 1), (table([("a", AMQPValue::Void)]), 0)] {
         let catalogue = headers_bound(arguments);
-        let input = RouteInput { routing_keys: &[""], headers: &|| None };
+        let input = RouteInput::new(&[""], &|| None);
         catalogue.route("/", "amq.headers", input, &mut set).unwrap();
         assert_eq!(set.len(), found);
     }
@@ -248,7 +246,7 @@ fn what_does_not_exist_is_not_found_and_internal_exchanges_are_not_for_clients()
     let catalogue = world();
     let mut set = RouteSet::default();
     let mut refused = |vhost, exchange| {
-        let input = RouteInput { routing_keys: &["k"], headers: &|| None };
+        let input = RouteInput::new(&["k"], &|| None);
         catalogue.route(vhost, exchange, input, &mut set).unwrap_err().reply_text()
     };
     assert_eq!(refused("/", "x"), "NOT_FOUND - no exchange 'x' in vhost '/'");
@@ -275,7 +273,7 @@ fn queues_come_ordered_by_host_and_what_was_found_before_is_forgotten() {
     let id = declared(&mut catalogue, transient("t", 2));
     apply(&mut catalogue, Command::Bind(to_queue("amq.fanout", "t", "")));
     let mut set = RouteSet::default();
-    let input = RouteInput { routing_keys: &["k"], headers: &|| None };
+    let input = RouteInput::new(&["k"], &|| None);
     catalogue.route("/", "amq.fanout", input, &mut set).unwrap();
     let shard = |number| QueueHost::Shard(ShardId(number));
     let expected: Vec<_> = (0..4)

@@ -72,6 +72,7 @@ pub(crate) fn refusal(error: &ApiError) -> Response {
         | ApiError::NotAuthorised(_)
         | ApiError::ObjectNotFound
         | ApiError::ParentNotFound(_)
+        | ApiError::PreconditionFailed(_)
         | ApiError::BodyTimeout
         | ApiError::Unavailable(_) => {}
     }

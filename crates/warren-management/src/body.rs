@@ -15,7 +15,7 @@ const DEFINITIONS_MAX_BYTES: usize = 20 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An object of a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Object(Map<String, Value>);
 
 /// Reads a body: an object, or nothing, which means an empty one.

@@ -23,6 +23,8 @@ pub(crate) enum ApiError {
     ParentNotFound(String),
     /// 405: the methods that are allowed.
     MethodNotAllowed(&'static str),
+    /// 412: the thing is protected.
+    PreconditionFailed(String),
     /// 408: the body did not come in time.
     BodyTimeout,
     /// 503: the cluster cannot do it now, with a reason.
@@ -37,6 +39,7 @@ impl ApiError {
             Self::NoCredentials | Self::LoginFailed | Self::NotAuthorised(_) => StatusCode::UNAUTHORIZED,
             Self::ObjectNotFound | Self::ParentNotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PreconditionFailed(_) => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -53,6 +56,7 @@ impl ApiError {
             Self::ObjectNotFound => Some(("Object Not Found", "Not Found")),
             Self::ParentNotFound(reason) => Some(("not_found", reason)),
             Self::MethodNotAllowed(_) => Some(("method_not_allowed", "Method Not Allowed")),
+            Self::PreconditionFailed(reason) => Some(("precondition_failed", reason)),
             Self::BodyTimeout => Some(("request_timeout", "the body did not come in time")),
             Self::Unavailable(reason) => Some(("unavailable", reason)),
         }

@@ -1,9 +1,15 @@
 //! From a path to the thing it names and what may be done with it.
 
+mod clients;
+mod settings;
+
 use warren_broker::admin::NodeChange;
 
 use crate::error::ApiError;
 use crate::query::decode_part;
+
+pub(crate) use self::clients::{Client, Fixed};
+pub(crate) use self::settings::Setting;
 
 /// Longest path that is looked at: three names of 255 bytes, each byte percent-encoded, and some words.
 const PATH_MAX_BYTES: usize = 4096;
@@ -45,6 +51,9 @@ pub(crate) enum Resource {
     Connections,
     VhostConnections(String),
     Connection(String),
+    Setting(Setting),
+    Client(Client),
+    Fixed(Fixed),
 }
 
 /// A health check.
@@ -56,6 +65,29 @@ pub(crate) enum Check {
     Alarms,
     /// Every vhost runs.
     VirtualHosts,
+    /// No group would lose its majority with this node.
+    QuorumCritical,
+    /// Every group of queues has a leader.
+    Leaders,
+    /// A listener on this port.
+    Port(u16),
+    /// A listener of this protocol: `amqp`, `amqp091`, `http`.
+    Protocol(Protocol),
+    /// As many nodes as the cluster has are there.
+    ClusterSize,
+    /// The catalogue is there.
+    Metadata,
+}
+
+/// A protocol that a listener may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// AMQP 0-9-1.
+    Amqp,
+    /// This API.
+    Http,
+    /// Any other.
+    Other,
 }
 
 /// Which end of a binding an exchange is.
@@ -63,6 +95,29 @@ pub(crate) enum Check {
 pub(crate) enum End {
     Source,
     Destination,
+}
+
+impl Check {
+    fn named(parts: &[&str]) -> Option<Self> {
+        Some(match parts {
+            ["ready-to-serve-clients" | "is-in-service" | "below-node-connection-limit"] => Self::Ready,
+            ["alarms" | "local-alarms"] => Self::Alarms,
+            ["virtual-hosts"] => Self::VirtualHosts,
+            ["node-is-quorum-critical" | "node-is-mirror-sync-critical"] => Self::QuorumCritical,
+            ["quorum-queues-without-elected-leaders", ..] => Self::Leaders,
+            ["reached-target-cluster-size"] => Self::ClusterSize,
+            ["metadata-store", "initialized"] | ["metadata-store", "initialized", "with-data"] => {
+                Self::Metadata
+            }
+            ["port-listener", port] => Self::Port(port.parse().ok()?),
+            ["protocol-listener", protocol] => Self::Protocol(match *protocol {
+                "amqp" | "amqp091" | "amqp0.9.1" => Protocol::Amqp,
+                "http" => Protocol::Http,
+                _ => Protocol::Other,
+            }),
+            _ => return None,
+        })
+    }
 }
 
 impl Resource {
@@ -119,11 +174,13 @@ impl Resource {
             ["vhosts", vhost, "permissions"] => Self::VhostPermissions(owned(vhost)),
             ["vhosts", vhost, "connections"] => Self::VhostConnections(owned(vhost)),
             ["users"] => Self::Users,
-            ["users", name] => Self::User(owned(name)),
+            ["users", name] if !matches!(*name, "bulk-delete" | "without-permissions") => {
+                Self::User(owned(name))
+            }
             ["users", name, "permissions"] => Self::UserPermissions(owned(name)),
             ["permissions"] => Self::Permissions,
             ["permissions", vhost, user] => Self::Permission { vhost: owned(vhost), user: owned(user) },
-            ["queues"] => Self::Queues { vhost: None },
+            ["queues"] | ["queues", "detailed"] => Self::Queues { vhost: None },
             ["queues", vhost] => Self::Queues { vhost: Some(owned(vhost)) },
             ["queues", vhost, name] => Self::Queue { vhost: owned(vhost), name: owned(name) },
             ["queues", vhost, name, "contents"] => {
@@ -172,13 +229,16 @@ impl Resource {
             ["definitions" | "all-configuration", vhost] => Self::Definitions { vhost: Some(owned(vhost)) },
             ["connections"] => Self::Connections,
             ["connections", name] => Self::Connection(owned(name)),
-            ["health", "checks", check] => Self::Check(match *check {
-                "ready-to-serve-clients" | "is-in-service" => Check::Ready,
-                "alarms" | "local-alarms" => Check::Alarms,
-                "virtual-hosts" => Check::VirtualHosts,
-                _ => return None,
-            }),
-            _ => return None,
+            ["health", "checks", rest @ ..] => Self::Check(Check::named(rest)?),
+            ["aliveness-test", _] | ["healthchecks", "node"] | ["healthchecks", "node", _] => {
+                Self::Check(Check::Ready)
+            }
+            other => {
+                return Setting::named(other)
+                    .map(Self::Setting)
+                    .or_else(|| Client::named(other).map(Self::Client))
+                    .or_else(|| Fixed::named(other).map(Self::Fixed));
+            }
         })
     }
 
@@ -196,12 +256,15 @@ impl Resource {
             Self::QueueContents { .. } => "DELETE, OPTIONS",
             Self::NodeChange { .. } => "POST, OPTIONS",
             Self::Connection(_) => "HEAD, GET, DELETE, OPTIONS",
+            Self::ClusterName => "HEAD, GET, PUT, OPTIONS",
+            Self::Setting(setting) => setting.allowed(),
+            Self::Client(client) => client.allowed(),
+            Self::Fixed(fixed) => fixed.allowed(),
             Self::Live
             | Self::Ready
             | Self::Check(_)
             | Self::Overview
             | Self::WhoAmI
-            | Self::ClusterName
             | Self::Nodes
             | Self::Node(_)
             | Self::Shards

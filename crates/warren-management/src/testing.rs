@@ -11,8 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use warren_broker::admin::{
-    Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo,
-    PolicyInfo, QueueInfo, ShardInfo, UserInfo,
+    Admin, AdminError, AfterGet, BindingInfo, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo,
+    ExchangeInfo, GotInfo, NodeChange, NodeInfo, ParameterRecord, PermissionInfo, PolicyInfo, PublishInfo,
+    QueueInfo, Settings, ShardInfo, TopicPermissionRecord, UserInfo, UserLimits, VhostLimits, VhostMetadata,
 };
 use warren_types::{
     AmqpError, ConnectionId, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
@@ -140,6 +141,8 @@ impl Admin for Fake {
             heartbeat_s: 60,
             frame_max: 131_072,
             client_properties: FieldTable::default(),
+            node: A,
+            open: Vec::new(),
         }]
     }
 
@@ -372,10 +375,178 @@ impl Admin for Fake {
         self.changes.lock().unwrap().push(format!("{change:?} {node}"));
         Ok(())
     }
+}
 
-    fn close_connection(&self, name: &str, reason: &str) -> bool {
+#[async_trait]
+impl Clients for Fake {
+    fn client_ports(&self) -> Vec<u16> {
+        vec![5672]
+    }
+
+    async fn all_connections(&self, detailed: bool) -> Vec<ConnectionInfo> {
+        let consumer = ConsumerInfo {
+            tag: "ctag1".to_owned(),
+            queue: "hello".to_owned(),
+            ack_required: true,
+            exclusive: false,
+            prefetch: 5,
+            arguments: FieldTable::default(),
+        };
+        let channel = ChannelInfo {
+            number: 1,
+            unacknowledged: 2,
+            unconfirmed: Some(0),
+            transactional: false,
+            prefetch: 5,
+            global_prefetch: 0,
+            consumers: vec![consumer],
+        };
+        let mut all = self.connections();
+        let far = "127.0.0.1:4001 -> 127.0.0.1:5673".to_owned();
+        all.push(ConnectionInfo { node: B, name: far, user: "ann".to_owned(), ..all[0].clone() });
+        if detailed {
+            all.iter_mut().for_each(|connection| connection.open.push(channel.clone()));
+        }
+        all
+    }
+
+    async fn close_connection(&self, name: &str, reason: &str) -> bool {
         self.note(format!("close {name}: {reason}"));
         true
+    }
+
+    async fn get_messages(
+        &self,
+        vhost: &str,
+        queue: &str,
+        count: u32,
+        after: AfterGet,
+    ) -> Result<Vec<GotInfo>, AdminError> {
+        self.note(format!("get {vhost} {queue} {count} {after:?}"));
+        if queue != "hello" {
+            return Err(AdminError::NotFound);
+        }
+        let properties = serde_json::json!({ "delivery_mode": 2, "headers": { "h": 1 } });
+        let message = |payload: &[u8]| GotInfo {
+            redelivered: false,
+            exchange: String::new(),
+            routing_key: queue.to_owned(),
+            remaining: 1,
+            properties: crate::table::from_json(Some(&properties)).unwrap(),
+            payload: payload.to_vec().into(),
+        };
+        Ok(vec![message(b"hi there"), message(&[0xff, 0])])
+    }
+
+    async fn publish(&self, publish: PublishInfo) -> Result<bool, AdminError> {
+        let PublishInfo { user, vhost, exchange, routing_key, properties, payload } = publish;
+        let properties = crate::table::to_json(&properties);
+        self.note(format!("publish {user} {vhost} {exchange} {routing_key} {properties} {payload:?}"));
+        if exchange == "none" {
+            return Err(AmqpError::new(ReplyCode::NotFound, "no exchange 'none' in vhost '/'").into());
+        }
+        Ok(routing_key == "hello")
+    }
+}
+
+/// `/` is protected, `other` limited to 3 queues; `ann` to 2 connections.
+#[async_trait]
+impl Settings for Fake {
+    fn vhost_metadata(&self, vhost: &str) -> Option<VhostMetadata> {
+        self.vhosts().contains(&vhost.to_owned()).then(|| VhostMetadata {
+            description: format!("the vhost {vhost}"),
+            tags: vec!["t".to_owned()],
+            default_queue_type: if vhost == "other" { "quorum".to_owned() } else { String::new() },
+            protected: vhost == "/",
+        })
+    }
+
+    fn vhost_limits(&self, vhost: &str) -> VhostLimits {
+        VhostLimits { max_connections: None, max_queues: (vhost == "other").then_some(3) }
+    }
+
+    fn user_limits(&self, user: &str) -> UserLimits {
+        UserLimits { max_connections: (user == "ann").then_some(2), max_channels: None }
+    }
+
+    fn topic_permissions(&self) -> Vec<TopicPermissionRecord> {
+        vec![TopicPermissionRecord {
+            user: "ann".to_owned(),
+            vhost: "/".to_owned(),
+            exchange: "amq.topic".to_owned(),
+            write: "^a".to_owned(),
+            read: ".*".to_owned(),
+        }]
+    }
+
+    fn parameters(&self) -> Vec<ParameterRecord> {
+        let parameter = |vhost: Option<&str>, component: &str, name: &str, value: &str| ParameterRecord {
+            vhost: vhost.map(str::to_owned),
+            component: component.to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        vec![
+            parameter(None, "", "cluster_tags", "{\"a\":1}"),
+            parameter(None, "", "internal_cluster_id", "\"x\""),
+            parameter(Some("/"), "shovel", "move", "{\"src-queue\":\"hello\"}"),
+        ]
+    }
+
+    fn hash_password(&self, password: &str) -> Option<String> {
+        Some(format!("hash of {password}"))
+    }
+
+    async fn set_vhost_metadata(&self, vhost: &str, metadata: VhostMetadata) -> Result<(), AdminError> {
+        let VhostMetadata { description, tags, default_queue_type, protected } = metadata;
+        self.note(format!(
+            "say of {vhost}: {description} {tags:?} {default_queue_type} protected={protected}"
+        ));
+        Ok(())
+    }
+
+    async fn set_vhost_limits(&self, vhost: &str, limits: VhostLimits) -> Result<(), AdminError> {
+        let VhostLimits { max_connections, max_queues } = limits;
+        self.note(format!("limit vhost {vhost} connections={max_connections:?} queues={max_queues:?}"));
+        Ok(())
+    }
+
+    async fn set_user_limits(&self, user: &str, limits: UserLimits) -> Result<(), AdminError> {
+        let UserLimits { max_connections, max_channels } = limits;
+        self.note(format!("limit user {user} connections={max_connections:?} channels={max_channels:?}"));
+        Ok(())
+    }
+
+    async fn set_topic_permissions(&self, record: TopicPermissionRecord) -> Result<bool, AdminError> {
+        let TopicPermissionRecord { user, vhost, exchange, write, read } = record;
+        self.note(format!("topic {user} {vhost} {exchange} {write} {read}"));
+        Ok(true)
+    }
+
+    async fn clear_topic_permissions(
+        &self,
+        user: &str,
+        vhost: &str,
+        exchange: Option<&str>,
+    ) -> Result<(), AdminError> {
+        self.note(format!("clear topic {user} {vhost} {exchange:?}"));
+        Ok(())
+    }
+
+    async fn set_parameter(&self, record: ParameterRecord) -> Result<bool, AdminError> {
+        let ParameterRecord { vhost, component, name, value } = record;
+        self.note(format!("parameter {vhost:?} {component} {name} {value}"));
+        Ok(true)
+    }
+
+    async fn clear_parameter(
+        &self,
+        vhost: Option<&str>,
+        component: &str,
+        name: &str,
+    ) -> Result<(), AdminError> {
+        self.note(format!("clear parameter {vhost:?} {component} {name}"));
+        Ok(())
     }
 }
 

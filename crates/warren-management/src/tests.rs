@@ -472,8 +472,19 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
     assert_eq!(names(&all["policies"]), ["limit", "theirs"]);
     assert_eq!(
         all["parameters"],
-        json!([{ "vhost": "/", "component": "operator_policy", "name": "cap", "value": { "pattern": "^h",
-            "apply-to": "queues", "priority": 3, "definition": { "max-length": 5 } } }])
+        json!([
+            { "vhost": "/", "component": "operator_policy", "name": "cap", "value": { "pattern": "^h",
+                "apply-to": "queues", "priority": 3, "definition": { "max-length": 5 } } },
+            { "vhost": "/", "component": "shovel", "name": "move", "value": { "src-queue": "hello" } },
+            { "vhost": "other", "component": "vhost-limits", "name": "limits", "value": { "max-queues": 3 } },
+        ])
+    );
+    assert_eq!(all["global_parameters"], json!([{ "name": "cluster_tags", "value": { "a": 1 } }]));
+    assert_eq!(all["topic_permissions"][0]["exchange"], "amq.topic");
+    assert_eq!(all["users"][0]["limits"], json!({ "max-connections": 2 }));
+    assert_eq!(
+        all["vhosts"][1]["metadata"],
+        json!({ "description": "the vhost other", "tags": ["t"], "default_queue_type": "quorum" })
     );
     let one = client.get("/api/definitions/%2F").await.body;
     assert_eq!(names(&one["queues"]), ["hello", "orphan"]);
@@ -488,21 +499,31 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
         "permissions": [{ "user": "u", "vhost": "v", "configure": "", "write": "w", "read": "r" }],
         "policies": [{ "vhost": "/", "name": "p", "pattern": "^a", "definition": { "expires": 7 } }],
         "parameters": [{ "vhost": "/", "component": "operator_policy", "name": "o", "value": { "pattern": ".*",
-            "priority": 2, "apply-to": "queues", "definition": { "max-length": 9 } } }],
-        "vhosts": [{ "name": "v" }],
+            "priority": 2, "apply-to": "queues", "definition": { "max-length": 9 } } },
+            { "vhost": "/", "component": "shovel", "name": "s", "value": { "src-queue": "a" } },
+            { "vhost": "v", "component": "vhost-limits", "name": "limits", "value": { "max-queues": 7 } }],
+        "topic_permissions": [{ "user": "u", "vhost": "v", "exchange": "amq.topic", "write": "w", "read": "r" }],
+        "global_parameters": [{ "name": "cluster_name", "value": "rabbits" }],
+        "vhosts": [{ "name": "v", "description": "d", "metadata": { "tags": ["x"], "default_queue_type": "quorum" } }],
         "users": [{ "name": "u", "password_hash": "salted", "tags": "a,b",
-            "hashing_algorithm": "rabbit_password_hashing_sha512" }],
+            "hashing_algorithm": "rabbit_password_hashing_sha512", "limits": { "max-channels": 4 } }],
     });
     assert_eq!(client.send("POST", "/api/definitions", document.to_string()).await.status, 204);
     assert_eq!(
         client.changes(),
         [
             "put user u Err(\"salted\") [\"a\", \"b\"]",
+            "limit user u connections=None channels=Some(4)",
             "create vhost v for nobody",
+            "say of v: d [\"x\"] quorum protected=false",
             "permit u v  w r",
             "exchange / x fanout durable=true auto_delete=false internal=false {}",
+            "topic u v amq.topic w r",
+            "parameter None  cluster_name \"rabbits\"",
             "policy / p operator=false ^a all 0 {\"expires\":7}",
             "policy / o operator=true .* queues 2 {\"max-length\":9}",
+            "parameter Some(\"/\") shovel s {\"src-queue\":\"a\"}",
+            "limit vhost v connections=None queues=Some(7)",
             "declare / q durable=true auto_delete=false {\"x-max-length\":3}",
             "bind / x q queue=true k {}",
         ]
@@ -515,17 +536,23 @@ async fn of_definitions_that_are_wrong_somewhere_nothing_is_done() {
     for (document, reason) in [
         (json!({ "vhosts": [{ "name": "v" }], "queues": [{ "name": "q" }] }), "queues: missing: vhost"),
         (
-            json!({ "parameters": [{ "vhost": "/", "component": "shovel", "name": "s", "value": {} }] }),
-            "parameters: component shovel not found",
+            json!({ "parameters": [{ "vhost": "/", "component": "magic", "name": "s", "value": {} }] }),
+            "Validation failed\n\ncomponent magic not found\n",
+        ),
+        (json!({ "topic_permissions": [{}] }), "topic_permissions: missing: user"),
+        (
+            json!({ "vhosts": [{ "name": "v", "default_queue_type": "huge" }] }),
+            "unsupported queue type 'huge'",
         ),
         (
-            json!({ "topic_permissions": [{}] }),
-            "topic_permissions: this version has none; without them users may do more than was meant",
+            json!({ "users": [{ "name": "u", "limits": { "max-dreams": 1 } }] }),
+            "Unrecognised limit: max-dreams",
         ),
         (json!({ "vhosts": [{ "name": "v" }], "bindings": 3 }), "bindings must be a list of objects"),
         (
-            json!({ "users": [{ "name": "u", "hashing_algorithm": "rabbit_password_hashing_md5" }] }),
-            "hashing_algorithm must be rabbit_password_hashing_sha256 or rabbit_password_hashing_sha512",
+            json!({ "users": [{ "name": "u", "hashing_algorithm": "rabbit_password_hashing_md4" }] }),
+            "hashing_algorithm must be rabbit_password_hashing_sha256, rabbit_password_hashing_sha512 or \
+             rabbit_password_hashing_md5",
         ),
     ] {
         let reply = client.send("POST", "/api/definitions", document.to_string()).await;
@@ -567,4 +594,261 @@ async fn policies_are_made_by_policymakers_and_operators_policies_by_administrat
     let ann = Client::of("ann");
     assert_eq!(ann.send("PUT", "/api/policies/%2F/new", body.to_string()).await.status, 401);
     assert_eq!(client.get("/api/queues/%2F/hello").await.body["policy"], "limit");
+}
+
+#[tokio::test]
+async fn limits_are_listed_and_set_one_by_one() {
+    let client = Client::of("guest");
+    let put = |path: &'static str, body: &'static str| client.send("PUT", path, body);
+    assert_eq!(
+        client.get("/api/vhost-limits").await.body,
+        json!([{ "vhost": "other", "value": { "max-queues": 3 } }])
+    );
+    assert_eq!(client.get("/api/vhost-limits/%2F").await.body, json!([]));
+    assert_eq!(
+        client.get("/api/user-limits").await.body,
+        json!([{ "user": "ann", "value": { "max-connections": 2 } }])
+    );
+    assert_eq!(put("/api/vhost-limits/other/max-connections", r#"{"value":5}"#).await.status, 204);
+    assert_eq!(put("/api/vhost-limits/other/max-queues", r#"{"value":-1}"#).await.status, 204);
+    assert_eq!(put("/api/user-limits/ann/max-channels", r#"{"value":0}"#).await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/user-limits/ann/max-connections", "").await.status, 204);
+    let wrong = put("/api/vhost-limits/other/max-dreams", r#"{"value":5}"#).await;
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.body["reason"]),
+        (400, &json!("Unrecognised limit: max-dreams"))
+    );
+    assert_eq!(put("/api/vhost-limits/other/max-queues", "{}").await.body["reason"], "missing: value");
+    assert_eq!(put("/api/vhost-limits/none/max-queues", r#"{"value":5}"#).await.status, 404);
+    assert_eq!(put("/api/user-limits/none/max-channels", r#"{"value":5}"#).await.status, 404);
+    let ann = Client::of("ann").send("PUT", "/api/vhost-limits/%2F/max-queues", r#"{"value":5}"#).await;
+    assert_eq!(ann.status, 401);
+    assert_eq!(
+        client.changes(),
+        [
+            "limit vhost other connections=Some(5) queues=Some(3)",
+            "limit vhost other connections=None queues=None",
+            "limit user ann connections=Some(2) channels=Some(0)",
+            "limit user ann connections=None channels=None",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_protected_vhost_is_deleted_only_after_its_protection() {
+    let client = Client::of("guest");
+    let refused = client.send("DELETE", "/api/vhosts/%2F", "").await;
+    assert_eq!((refused.status.as_u16(), &refused.body["error"]), (412, &json!("precondition_failed")));
+    assert_eq!(client.send("DELETE", "/api/vhosts/%2F/deletion/protection", "").await.status, 204);
+    assert_eq!(client.send("POST", "/api/vhosts/other/deletion/protection", "").await.status, 204);
+    assert_eq!(client.send("POST", "/api/vhosts/none/deletion/protection", "").await.status, 404);
+    let vhost = client.get("/api/vhosts/%2F").await.body;
+    assert_eq!(vhost["protected_from_deletion"], true);
+    assert_eq!((&vhost["description"], &vhost["tags"]), (&json!("the vhost /"), &json!(["t"])));
+    assert_eq!(vhost["default_queue_type"], "classic");
+    let body = r#"{"description":"new","default_queue_type":"stream","tags":"a,b"}"#;
+    assert_eq!(client.send("PUT", "/api/vhosts/other", body).await.status, 204);
+    let bad = client.send("PUT", "/api/vhosts/other", r#"{"default_queue_type":"x"}"#).await;
+    assert_eq!(bad.status, 400);
+    assert_eq!(
+        client.changes(),
+        [
+            "say of /: the vhost / [\"t\"]  protected=false",
+            "say of other: the vhost other [\"t\"] quorum protected=true",
+            "create vhost other for guest",
+            "say of other: new [\"a\", \"b\"] stream protected=false",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn topic_permissions_are_lists_even_of_one() {
+    let client = Client::of("guest");
+    let known =
+        json!([{ "user": "ann", "vhost": "/", "exchange": "amq.topic", "write": "^a", "read": ".*" }]);
+    for path in [
+        "/api/topic-permissions",
+        "/api/vhosts/%2F/topic-permissions",
+        "/api/users/ann/topic-permissions",
+        "/api/topic-permissions/%2F/ann",
+        "/api/topic-permissions/%2F/ann/amq.topic",
+    ] {
+        assert_eq!(client.get(path).await.body, known, "{path}");
+    }
+    assert_eq!(client.get("/api/topic-permissions/%2F/guest").await.status, 404);
+    let body = r#"{"exchange":"amq.topic","write":"w","read":"r"}"#;
+    assert_eq!(client.send("PUT", "/api/topic-permissions/%2F/ann", body).await.status, 201);
+    let nobody = client.send("PUT", "/api/topic-permissions/%2F/nobody", body).await;
+    assert_eq!((nobody.status.as_u16(), &nobody.body["reason"]), (400, &json!("vhost_or_user_not_found")));
+    assert_eq!(client.send("PUT", "/api/topic-permissions/%2F/ann", "{}").await.status, 400);
+    assert_eq!(client.send("DELETE", "/api/topic-permissions/%2F/ann/amq.topic", "").await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/topic-permissions/%2F/ann", "").await.status, 204);
+    assert_eq!(
+        client.changes(),
+        ["topic ann / amq.topic w r", "clear topic ann / Some(\"amq.topic\")", "clear topic ann / None"]
+    );
+}
+
+#[tokio::test]
+async fn parameters_are_kept_by_component_and_global_ones_by_name() {
+    let client = Client::of("guest");
+    let components: Vec<Value> = client.get("/api/parameters").await.body.as_array().unwrap().clone();
+    let components: Vec<&str> = components.iter().map(|one| one["component"].as_str().unwrap()).collect();
+    assert_eq!(components, ["operator_policy", "shovel", "vhost-limits"]);
+    let shovel =
+        json!({ "vhost": "/", "component": "shovel", "name": "move", "value": { "src-queue": "hello" } });
+    assert_eq!(client.get("/api/parameters/shovel").await.body, json!([shovel]));
+    assert_eq!(client.get("/api/parameters/shovel/other").await.body, json!([]));
+    assert_eq!(client.get("/api/parameters/shovel/%2F/move").await.body, shovel);
+    assert_eq!(client.get("/api/parameters/shovel/%2F/none").await.status, 404);
+    let put = |path: &'static str, body: &'static str| client.send("PUT", path, body);
+    assert_eq!(put("/api/parameters/shovel/%2F/s", r#"{"value":{"a":1}}"#).await.status, 201);
+    assert_eq!(
+        put("/api/parameters/vhost-limits/%2F/limits", r#"{"value":{"max-queues":2}}"#).await.status,
+        204
+    );
+    let unknown = put("/api/parameters/magic/%2F/s", r#"{"value":1}"#).await;
+    assert_eq!(
+        (
+            unknown.status.as_u16(),
+            unknown.body["reason"].as_str().unwrap().contains("component magic not found")
+        ),
+        (400, true)
+    );
+    let policy = put("/api/parameters/policy/%2F/s", r#"{"value":{}}"#).await;
+    assert_eq!(policy.body["reason"], "policies may not be set using this method");
+    assert_eq!(put("/api/parameters/shovel/none/s", r#"{"value":1}"#).await.status, 404);
+    assert_eq!(client.send("DELETE", "/api/parameters/shovel/%2F/move", "").await.status, 204);
+
+    assert_eq!(
+        client.get("/api/global-parameters").await.body,
+        json!([{ "name": "cluster_tags", "value": { "a": 1 } }])
+    );
+    assert_eq!(client.get("/api/global-parameters/cluster_tags").await.body["value"], json!({ "a": 1 }));
+    assert_eq!(client.get("/api/global-parameters/none").await.status, 404);
+    assert_eq!(put("/api/global-parameters/x", r#"{"value":[1,"a"]}"#).await.status, 201);
+    assert_eq!(put("/api/cluster-name", r#"{"name":"rabbits"}"#).await.status, 204);
+    assert_eq!(client.send("DELETE", "/api/global-parameters/cluster_tags", "").await.status, 204);
+    assert_eq!(Client::of("ann").get("/api/parameters").await.status, 401);
+    assert_eq!(
+        client.changes(),
+        [
+            "parameter Some(\"/\") shovel s {\"a\":1}",
+            "limit vhost / connections=None queues=Some(2)",
+            "clear parameter Some(\"/\") shovel move",
+            "parameter None  x [1,\"a\"]",
+            "parameter None  cluster_name \"rabbits\"",
+            "clear parameter None  cluster_tags",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn messages_are_got_and_published() {
+    let client = Client::of("guest");
+    let get = |body: &'static str| client.send("POST", "/api/queues/%2F/hello/get", body);
+    let got = get(r#"{"count":5,"ackmode":"ack_requeue_true","encoding":"auto","truncate":2}"#).await;
+    assert_eq!(got.status, 200);
+    let first = json!({ "payload_bytes": 8, "redelivered": false, "exchange": "", "routing_key": "hello",
+        "message_count": 1, "properties": { "delivery_mode": 2, "headers": { "h": 1 } }, "payload": "hi",
+        "payload_encoding": "string" });
+    assert_eq!(got.body[0], first);
+    assert_eq!(
+        (&got.body[1]["payload"], &got.body[1]["payload_encoding"]),
+        (&json!("/wA="), &json!("base64"))
+    );
+    let coded = get(r#"{"count":"1","ackmode":"reject_requeue_false","encoding":"base64"}"#).await;
+    assert_eq!(coded.body[0]["payload"], "aGkgdGhlcmU=");
+    assert_eq!(get("{}").await.body["reason"], "missing: count, ackmode, encoding");
+    assert_eq!(get(r#"{"count":1,"ackmode":"x","encoding":"auto"}"#).await.status, 400);
+    let body = r#"{"count":1,"ackmode":"ack_requeue_false","encoding":"auto"}"#;
+    let none = client.send("POST", "/api/queues/%2F/none/get", body).await;
+    assert_eq!((none.status.as_u16(), &none.body["error"]), (404, &json!("not_found")));
+    assert_eq!(Client::of("ann").send("POST", "/api/queues/%2F/hello/get", body).await.status, 401);
+
+    let publish =
+        |exchange: &'static str, key: &'static str, payload: &'static str, encoding: &'static str| {
+            let body = json!({ "properties": { "priority": 3 }, "routing_key": key, "payload": payload,
+            "payload_encoding": encoding });
+            let client = &client;
+            async move {
+                client.send("POST", &format!("/api/exchanges/%2F/{exchange}/publish"), body.to_string()).await
+            }
+        };
+    assert_eq!(publish("amq.default", "hello", "hi", "string").await.body, json!({ "routed": true }));
+    assert_eq!(publish("amq.default", "nobody", "aGk=", "base64").await.body, json!({ "routed": false }));
+    let none = publish("none", "k", "", "string").await;
+    assert_eq!(none.body["reason"], "404 NOT_FOUND - no exchange 'none' in vhost '/'");
+    assert_eq!(publish("amq.default", "k", "%", "base64").await.status, 400);
+    assert_eq!(
+        client.changes(),
+        [
+            "get / hello 5 Requeue",
+            "get / hello 1 Reject",
+            "get / none 1 Ack",
+            "publish guest /  hello {\"priority\":3} b\"hi\"",
+            "publish guest /  nobody {\"priority\":3} b\"hi\"",
+            "publish guest / none k {\"priority\":3} b\"\"",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn clients_of_every_node_are_listed() {
+    let client = Client::of("guest");
+    let connections = client.get("/api/connections").await.body;
+    assert_eq!((&connections[0]["node"], &connections[1]["node"]), (&json!("warren@a"), &json!("warren@b")));
+    let channels = client.get("/api/channels").await.body;
+    assert_eq!(channels[1]["name"], "127.0.0.1:4001 -> 127.0.0.1:5673 (1)");
+    assert_eq!((&channels[0]["messages_unacknowledged"], &channels[0]["confirm"]), (&json!(2), &json!(true)));
+    assert_eq!(Client::of("ann").get("/api/channels").await.body.as_array().unwrap().len(), 1);
+    let name = "127.0.0.1:4001%20-%3E%20127.0.0.1:5673";
+    let one = client.get(&format!("/api/channels/{name}%20(1)")).await.body;
+    assert_eq!(one["consumer_details"][0]["consumer_tag"], "ctag1");
+    assert_eq!(
+        client.get(&format!("/api/connections/{name}/channels")).await.body.as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(client.get("/api/channels/none").await.status, 404);
+    let consumers = client.get("/api/consumers").await.body;
+    assert_eq!(consumers[0]["queue"], json!({ "name": "hello", "vhost": "/" }));
+    assert_eq!(client.get("/api/consumers/other").await.body, json!([]));
+    let of_ann = client.get("/api/connections/username/ann").await.body;
+    assert_eq!((of_ann.as_array().unwrap().len(), &of_ann[0]["node"]), (1, &json!("warren@b")));
+    assert_eq!(client.send("DELETE", "/api/connections/username/ann", "").await.status, 204);
+    assert_eq!(client.changes(), ["close 127.0.0.1:4001 -> 127.0.0.1:5673: Closed via management plugin"]);
+}
+
+#[tokio::test]
+async fn checks_of_the_cluster_say_what_is_wrong() {
+    let client = Client::of("guest");
+    let check = |name: &'static str| {
+        let client = &client;
+        async move { client.get(&format!("/api/health/checks/{name}")).await }
+    };
+    // The other of two nodes is down: nothing would be left, and a shard has no leader.
+    let critical = check("node-is-quorum-critical").await;
+    assert_eq!((critical.status.as_u16(), &critical.body["status"]), (503, &json!("failed")));
+    assert_eq!(critical.body["queues"].as_array().unwrap().len(), 3);
+    let leaderless = check("quorum-queues-without-elected-leaders/all-vhosts").await;
+    assert_eq!(leaderless.body["queues"], json!([{ "name": "shard 2", "type": "shard" }]));
+    assert_eq!(check("reached-target-cluster-size").await.body["online"], 1);
+    assert_eq!(check("port-listener/5672").await.body, json!({ "status": "ok", "port": 5672 }));
+    assert_eq!(check("port-listener/1").await.status, 503);
+    assert_eq!(check("protocol-listener/amqp091").await.status, 200);
+    assert_eq!(check("protocol-listener/mqtt").await.status, 503);
+    assert_eq!(check("metadata-store/initialized").await.status, 200);
+    assert_eq!(client.get("/api/feature-flags").await.body, json!([]));
+    assert_eq!(client.get("/api/auth/hash_password/x").await.body, json!({ "ok": "hash of x" }));
+    assert_eq!(client.send("POST", "/api/rebalance/queues", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn users_are_deleted_many_at_once_and_found_without_permissions() {
+    let client = Client::of("guest");
+    assert_eq!(names(&client.get("/api/users/without-permissions").await.body), ["mon"]);
+    let bulk = |body: &'static str| client.send("POST", "/api/users/bulk-delete", body);
+    assert_eq!(bulk(r#"{"users":["ann",3]}"#).await.status, 400);
+    assert_eq!(bulk(r#"{"users":["ann","gone","mon"]}"#).await.status, 204);
+    assert_eq!(client.changes(), ["delete user ann", "delete user mon"]);
 }

@@ -3,12 +3,14 @@
 //! decided when a command is applied.
 
 mod command;
+mod limits;
 mod outcome;
 mod snapshot;
 mod wire;
 
 use warren_types::{AmqpError, ExclusiveOwner, FieldTable, NodeId, QueueId, ReplyCode, ShardId, UnixMillis};
 
+pub use limits::{ParameterRecord, TopicPermissionRecord, UserLimits, VhostLimits, VhostMetadata};
 pub use outcome::{Applied, Outcome};
 pub use snapshot::{ClusterRecord, NodeState, Snapshot, VhostSnapshot};
 
@@ -106,6 +108,49 @@ pub enum Command {
         name: String,
         /// An operator's policy.
         operator: bool,
+    },
+    /// Says something else of a virtual host.
+    SetVhostMetadata {
+        /// The virtual host.
+        vhost: String,
+        /// In place of what was said before.
+        metadata: VhostMetadata,
+    },
+    /// Limits a virtual host.
+    SetVhostLimits {
+        /// The virtual host.
+        vhost: String,
+        /// In place of those before.
+        limits: VhostLimits,
+    },
+    /// Limits a user.
+    SetUserLimits {
+        /// The user.
+        user: String,
+        /// In place of those before.
+        limits: UserLimits,
+    },
+    /// Says which routing keys a user may use with an exchange, in place of what was said before.
+    SetTopicPermissions(TopicPermissionRecord),
+    /// From now on a user may use every routing key again.
+    ClearTopicPermissions {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// The exchange; `None` is every one.
+        exchange: Option<String>,
+    },
+    /// Stores a parameter, in place of the one of that name.
+    SetParameter(ParameterRecord),
+    /// Forgets a parameter.
+    ClearParameter {
+        /// The virtual host; `None` for a global one.
+        vhost: Option<String>,
+        /// The component; empty for a global one.
+        component: String,
+        /// The parameter.
+        name: String,
     },
     /// A connection has ended: its exclusive queues go.
     ReleaseOwner {
@@ -240,11 +285,28 @@ pub enum ExchangeKind {
     Topic,
     /// By the message's headers.
     Headers,
+    /// One destination by the routing key, or by a header or property; binding keys are weights.
+    ConsistentHash,
+    /// One destination by the routing key, modulo their number.
+    ModulusHash,
+    /// One destination at random.
+    Random,
+    /// One destination at random of those that the publisher's node hosts.
+    LocalRandom,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+    ];
 
     /// Its name in `exchange.declare`.
     #[must_use]
@@ -254,6 +316,10 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod catalogue;
 mod error;
+pub mod operate;
 pub mod session;
 pub mod shard;
 
@@ -19,6 +20,10 @@ pub(crate) mod generated {
     /// `proto/shard.proto`
     pub(crate) mod shard {
         include!(concat!(env!("OUT_DIR"), "/warren.shard.v1.rs"));
+    }
+    /// `proto/operate.proto`
+    pub(crate) mod operate {
+        include!(concat!(env!("OUT_DIR"), "/warren.operate.v1.rs"));
     }
     /// `proto/session.proto`
     pub(crate) mod session {

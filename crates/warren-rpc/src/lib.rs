@@ -21,7 +21,7 @@ pub use hello::{ClusterId, Hello, PROTOCOL};
 pub use liveness::{PeerState, PeerStatus, PeerTable};
 pub use peers::{Peers, StreamPair};
 pub use serve::serve;
-pub use service::{MemberService, Services, SessionService};
+pub use service::{BROKER, MemberService, Services, SessionService};
 
 /// Largest message that is sent or accepted: an append of the largest entries, with room.
 pub const MAX_MESSAGE_BYTES: usize = 96 * 1024 * 1024;

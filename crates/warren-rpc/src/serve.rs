@@ -20,7 +20,7 @@ use crate::generated::{Beat, CallReply, CallRequest, Frame, Greeting};
 use crate::hello::Caller;
 use crate::peers::{STREAM_FRAMES, Shared, TARGET_HEADER, host_from_header, pump};
 use crate::throttle::Throttle;
-use crate::{Hello, MAX_MESSAGE_BYTES, PROTOCOL, Peers, ServeError, Services};
+use crate::{BROKER, CallError, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Peers, ServeError, Services};
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 4096;
@@ -131,7 +131,12 @@ impl Member for Port {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
         let from = self.admit(request.metadata())?;
         let CallRequest { group, kind, payload } = request.into_inner();
-        let reply = match self.services.member.call(from, GroupId(group), kind, payload).await {
+        let answer = match (&self.services.session, GroupId(group)) {
+            (Some(session), BROKER) => session.answer(from, payload).await,
+            (None, BROKER) => Err(CallError::Stopping),
+            (_, group) => self.services.member.call(from, group, kind, payload).await,
+        };
+        let reply = match answer {
             Ok(payload) => CallReply { error: 0, text: String::new(), payload },
             Err(error) => {
                 let (number, text) = error.to_wire();

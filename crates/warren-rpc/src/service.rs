@@ -40,7 +40,18 @@ pub trait SessionService: Send + Sync + 'static {
         inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,
     );
+
+    /// Answers one question of `from` to the broker: [`Peers::call`](crate::Peers::call) with [`BROKER`].
+    ///
+    /// # Errors
+    /// [`CallError`], which the caller gets as it is.
+    async fn answer(&self, _from: NodeId, _question: Bytes) -> Result<Bytes, CallError> {
+        Err(CallError::NotUnderstood("no questions are answered here".to_owned()))
+    }
 }
+
+/// The group whose calls are for the broker and not for Raft: no shard has that number.
+pub const BROKER: GroupId = GroupId(u32::MAX);
 
 /// What is served on the cluster port.
 #[derive(Clone)]

@@ -37,12 +37,21 @@ enum Command {
     /// List, add, change and delete users.
     #[command(subcommand)]
     Users(operator::Users),
-    /// List, add and delete virtual hosts.
+    /// List, add, change and delete virtual hosts.
     #[command(subcommand)]
     Vhosts(operator::Vhosts),
     /// List, set and clear what users may do in virtual hosts.
     #[command(subcommand)]
     Permissions(operator::Permissions),
+    /// List, set and clear which routing keys users may use with topic exchanges.
+    #[command(subcommand)]
+    TopicPermissions(operator::TopicPermissions),
+    /// List, set and clear limits of virtual hosts and users.
+    #[command(subcommand)]
+    Limits(operator::Limits),
+    /// List, set and clear parameters, of components and global ones.
+    #[command(subcommand)]
+    Parameters(operator::Parameters),
     /// List, set and delete policies, users' and operators'.
     #[command(subcommand)]
     Policies(operator::Policies),
@@ -64,6 +73,9 @@ fn main() -> ExitCode {
         Command::Users(command) => operator::finish(operator::users(&command)),
         Command::Vhosts(command) => operator::finish(operator::vhosts(&command)),
         Command::Permissions(command) => operator::finish(operator::permissions(&command)),
+        Command::TopicPermissions(command) => operator::finish(operator::topic_permissions(&command)),
+        Command::Limits(command) => operator::finish(operator::limits(&command)),
+        Command::Parameters(command) => operator::finish(operator::parameters(&command)),
         Command::Policies(command) => operator::finish(operator::policies(&command)),
         Command::Definitions(command) => operator::finish(operator::definitions(&command)),
         Command::Check(arguments) => operator::finish(operator::check(&arguments)),

@@ -302,6 +302,16 @@ impl Connection {
             self.fail_connection(Fault::new(ReplyCode::NotAllowed, text, MethodId::NONE), out);
             return;
         }
+        if let Some(quota) = self.quota
+            && quota.elsewhere.saturating_add(self.occupied as u64) >= quota.limit
+        {
+            let text = format!(
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of ({})",
+                self.user, quota.limit
+            );
+            self.fail_connection(Fault::new(ReplyCode::NotAllowed, text, MethodId::NONE), out);
+            return;
+        }
         let index = usize::from(number.0);
         if self.channels.len() <= index {
             self.channels.resize_with(index + 1, || Slot::Free);

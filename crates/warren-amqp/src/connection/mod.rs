@@ -70,6 +70,15 @@ pub struct ChannelInfo {
     pub channel_prefetch: u16,
 }
 
+/// How many channels the connection's user may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelQuota {
+    /// Most, on all its connections.
+    pub limit: u64,
+    /// Those on its other connections.
+    pub elsewhere: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     AwaitingHeader,
@@ -135,6 +144,7 @@ pub struct Connection {
     channels: Vec<Slot>,
     /// Slots that are not free.
     occupied: usize,
+    quota: Option<ChannelQuota>,
     openings: u32,
     items: VecDeque<Item>,
     settling: Option<Settling>,
@@ -164,6 +174,7 @@ impl Connection {
             blocked: false,
             channels: Vec::new(),
             occupied: 0,
+            quota: None,
             openings: 0,
             items: VecDeque::new(),
             settling: None,
@@ -299,6 +310,17 @@ impl Connection {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// How many channels are open.
+    #[must_use]
+    pub fn open_channels(&self) -> usize {
+        self.occupied
+    }
+
+    /// From now on the user's channels on all its connections together are limited so; `None`: they are not.
+    pub fn set_channel_quota(&mut self, quota: Option<ChannelQuota>) {
+        self.quota = quota;
     }
 
     /// The open channels, by number.

@@ -71,29 +71,6 @@ pub(super) fn find(entries: &[u8], wanted: &str) -> Option<AMQPValue> {
     None
 }
 
-/// The name that RabbitMQ's texts have for a value's type.
-pub(super) fn type_name(value: &AMQPValue) -> &'static str {
-    match value {
-        AMQPValue::Boolean(_) => "bool",
-        AMQPValue::ShortShortInt(_) => "byte",
-        AMQPValue::ShortShortUInt(_) => "unsignedbyte",
-        AMQPValue::ShortInt(_) => "short",
-        AMQPValue::ShortUInt(_) => "unsignedshort",
-        AMQPValue::LongInt(_) => "signedint",
-        AMQPValue::LongUInt(_) => "unsignedint",
-        AMQPValue::LongLongInt(_) => "long",
-        AMQPValue::Float(_) => "float",
-        AMQPValue::Double(_) => "double",
-        AMQPValue::DecimalValue(_) => "decimal",
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => "longstr",
-        AMQPValue::FieldArray(_) => "array",
-        AMQPValue::Timestamp(_) => "timestamp",
-        AMQPValue::FieldTable(_) => "table",
-        AMQPValue::ByteArray(_) => "binary",
-        AMQPValue::Void => "void",
-    }
-}
-
 /// The properties with `x-delivery-count` in their headers, as RabbitMQ adds it to what was handed out before.
 pub(crate) fn with_delivery_count(properties: &[u8], count: u32) -> Bytes {
     rewrite(properties, "x-delivery-count", Some(&AMQPValue::LongLongInt(count.into())))

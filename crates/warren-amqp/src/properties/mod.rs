@@ -307,7 +307,7 @@ impl<'a> Properties<'a> {
                 Some(other) => {
                     let text = format!(
                         "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
-                        headers::type_name(&other)
+                        warren_types::table::type_name(&other)
                     );
                     return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
                 }

@@ -126,6 +126,7 @@ impl Task {
         if let Some(publisher) = &mut self.publisher {
             publisher.end_replies(subscription);
         }
+        self.described.remove(&subscription);
         self.consumers.remove(&subscription)
     }
 
@@ -139,10 +140,9 @@ impl Task {
                 self.route(true);
             }
             (What::Vhost, Done::Vhost(result)) => {
+                let result = result.map(|channels| self.channels_elsewhere = channels);
                 if result.is_ok() {
-                    let caller = &self.caller;
-                    self.publisher =
-                        Some(Publisher::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user)));
+                    self.publisher = Some(Publisher::new(&self.caller));
                 }
                 self.machine.vhost_opened(result, &mut self.out);
                 self.note_state();
@@ -176,8 +176,9 @@ impl Task {
         match performed.remember {
             Remember::Nothing => {}
             Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host, auto_delete, timeout_ms } => {
+            Remember::Consumer { subscription, host, auto_delete, timeout_ms, info } => {
                 self.look_sooner(timeout_ms);
+                self.described.insert(subscription, *info);
                 self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
             }
             Remember::ReplyConsumer { subscription, queue } => {

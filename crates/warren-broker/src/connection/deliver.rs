@@ -32,6 +32,10 @@ impl Task {
                         self.on_cancelled(subscription);
                     }
                 }
+                ConnectionEvent::Describe(tell) => {
+                    // Whoever asked may have stopped waiting.
+                    let _gone = tell.send(self.describe());
+                }
                 ConnectionEvent::Close(error) => {
                     self.machine.close_connection(error, &mut self.out);
                     // What was outstanding is of no interest any more.

@@ -7,6 +7,7 @@
 mod act;
 mod commit;
 mod deliver;
+mod describe;
 mod lapse;
 mod settle;
 
@@ -26,7 +27,7 @@ use warren_proto::session::Delivery;
 use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
 
 use self::commit::Commit;
-use crate::admin::ConnectionInfo;
+use crate::admin::{ConnectionInfo, ConsumerInfo};
 use crate::broker::{Broker, LoginError};
 use crate::clock;
 use crate::confirm::Confirms;
@@ -70,6 +71,8 @@ where
             heartbeat_s: 0,
             frame_max: 0,
             client_properties: warren_types::FieldTable::default(),
+            node: broker.node(),
+            open: Vec::new(),
         }),
     });
     broker.connections().insert(id, Arc::clone(&registered));
@@ -90,6 +93,11 @@ where
         publisher: None,
         confirms: Confirms::default(),
         consumers: HashMap::new(),
+        described: HashMap::new(),
+        channels_counted: 0,
+        channels_elsewhere: 0,
+        channel_limit: None,
+        limits_revision: None,
         early: Vec::new(),
         cancelled: Vec::new(),
         outbox: VecDeque::new(),
@@ -133,9 +141,14 @@ enum What {
 
 enum Done {
     Performed(Performed),
-    Login { mechanism: Mechanism, user: String, result: Result<String, LoginError> },
+    Login {
+        mechanism: Mechanism,
+        user: String,
+        result: Result<String, LoginError>,
+    },
     CatalogueIsCurrent,
-    Vhost(Result<(), AmqpError>),
+    /// Open, and how many channels the user has on other nodes.
+    Vhost(Result<u64, AmqpError>),
     Released,
 }
 
@@ -166,6 +179,15 @@ struct Task {
     publisher: Option<Publisher>,
     confirms: Confirms,
     consumers: HashMap<SubscriptionId, Consumer>,
+    /// Those of them that a client asked for, as listings show them.
+    described: HashMap<SubscriptionId, ConsumerInfo>,
+    /// Channels of this connection among those that the node counts for its user.
+    channels_counted: usize,
+    /// The user's channels on other nodes when the connection was opened.
+    channels_elsewhere: u64,
+    /// Most channels of the user, and at which revision of the catalogue that was read.
+    channel_limit: Option<u64>,
+    limits_revision: Option<u64>,
     /// Deliveries of a consumer whose consume-ok is not written yet.
     early: Vec<(SubscriptionId, QueueHost, QueueId, Vec<Delivery>)>,
     /// Consumers whose queue went while a request is outstanding: its answer comes first.
@@ -275,6 +297,12 @@ impl Task {
 
     /// Decodes and acts until something is outstanding or the input runs dry.
     fn advance(&mut self) {
+        self.apply_channel_limit();
+        self.step();
+        self.count_channels();
+    }
+
+    fn step(&mut self) {
         while self.pending.is_none() && self.outbox.is_empty() && self.ending.is_none() {
             let action = match self.stashed.take() {
                 Some(action) => action,

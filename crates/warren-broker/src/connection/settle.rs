@@ -63,6 +63,7 @@ impl Task {
                 | Action::Closed(_) => {}
             }
         }
+        self.forget_channels();
         self.route(true);
         let leftover: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
         self.channel_closed(&[], &[], &leftover);

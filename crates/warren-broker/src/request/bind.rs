@@ -31,6 +31,7 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
     check_not_default_exchange(&binding.exchange)?;
     broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;
+    broker.check_topic_access(user, vhost, &binding.exchange, Access::Read, &binding.routing_key)?;
     match caller.queue(&binding.queue).await {
         Ok(_) => {}
         // Whether that is an error, and which of the two missing is named, is decided where it is applied.
@@ -61,6 +62,7 @@ pub(super) async fn exchange(
     check_not_default_exchange(&binding.destination)?;
     broker.check_access(user, vhost, Access::Write, Resource::Exchange(&binding.destination))?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.source))?;
+    broker.check_topic_access(user, vhost, &binding.source, Access::Read, &binding.routing_key)?;
     let record = BindingRecord {
         vhost: vhost.to_string(),
         source: binding.source,

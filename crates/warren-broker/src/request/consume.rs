@@ -7,10 +7,12 @@ use warren_amqp::{Consume, Reply};
 use warren_catalogue::{Access, Resource, no_queue};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Subscribe, SubscribeOutcome};
-use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
+use warren_types::table::{integer, type_name};
+use warren_types::{AMQPValue, AckMode, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
 use super::direct_reply::{self, PSEUDO_QUEUE};
 use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent};
+use crate::admin::ConsumerInfo;
 use crate::session::SessionInput;
 
 /// Starts a consumer.
@@ -18,11 +20,25 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
     if consume.queue == PSEUDO_QUEUE {
         return consume_answers(caller, consume, subscription).await;
     }
+    let info = Box::new(ConsumerInfo {
+        tag: String::new(),
+        queue: consume.queue.clone(),
+        ack_required: consume.ack_mode == AckMode::Manual,
+        exclusive: consume.exclusive,
+        prefetch: consume.prefetch,
+        arguments: consume.arguments.clone(),
+    });
     match subscribe(caller, consume, subscription).await {
         Ok((reply, spec)) => {
+            let tag = match &reply {
+                Reply::Consumed { tag, .. } => tag.clone(),
+                _ => String::new(),
+            };
+            let info = Box::new(ConsumerInfo { tag, ..*info });
             let auto_delete = spec.auto_delete.then_some(spec.id);
             let timeout_ms = consumer_timeout_ms(&caller.broker, &spec);
-            let remember = Remember::Consumer { subscription, host: spec.host, auto_delete, timeout_ms };
+            let remember =
+                Remember::Consumer { subscription, host: spec.host, auto_delete, timeout_ms, info };
             Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },
@@ -118,25 +134,16 @@ fn exclusive_use(spec: &QueueSpec) -> AmqpError {
 /// `x-priority`, any integer.
 fn priority(consume: &Consume, spec: &QueueSpec) -> Result<i32, AmqpError> {
     let Some(value) = consume.arguments.inner().get("x-priority") else { return Ok(0) };
-    let number = match value {
-        AMQPValue::ShortShortInt(v) => i64::from(*v),
-        AMQPValue::ShortShortUInt(v) => i64::from(*v),
-        AMQPValue::ShortInt(v) => i64::from(*v),
-        AMQPValue::ShortUInt(v) => i64::from(*v),
-        AMQPValue::LongInt(v) => i64::from(*v),
-        AMQPValue::LongUInt(v) => i64::from(*v),
-        AMQPValue::LongLongInt(v) => *v,
-        other => {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format!(
-                    "invalid arg 'x-priority' for queue '{}' in vhost '{}': \"expected integer, got {}\"",
-                    spec.name,
-                    spec.vhost,
-                    warren_catalogue::type_name(other)
-                ),
-            ));
-        }
+    let Some(number) = integer(value) else {
+        return Err(AmqpError::new(
+            ReplyCode::PreconditionFailed,
+            format!(
+                "invalid arg 'x-priority' for queue '{}' in vhost '{}': \"expected integer, got {}\"",
+                spec.name,
+                spec.vhost,
+                type_name(value)
+            ),
+        ));
     };
     // Clients use small numbers; what does not fit is as high or as low as can be.
     Ok(i32::try_from(number).unwrap_or(if number > 0 { i32::MAX } else { i32::MIN }))

@@ -42,12 +42,16 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
     broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
     let owner = declare.exclusive.then(|| caller.owner());
     if let Some(spec) = caller.local_queue(&name) {
-        let wanted = DeclaredQueue {
-            durable: declare.durable,
-            exclusive: owner,
-            auto_delete: declare.auto_delete,
-            arguments: &declare.arguments,
-        };
+        let (durable, auto_delete) = (declare.durable, declare.auto_delete);
+        let arguments = broker.catalogue().read().stored_arguments(
+            vhost,
+            &name,
+            durable,
+            owner,
+            auto_delete,
+            &declare.arguments,
+        );
+        let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
         if check_queue_equivalence(&spec, &wanted).is_ok() {
             return declared(caller, &spec, declare.no_wait).await;
         }

@@ -18,10 +18,12 @@ use std::time::Duration;
 use warren_amqp::{Reply, Request};
 use warren_catalogue::no_queue;
 use warren_raft::ProposeError;
+use warren_types::table::integer;
 use warren_types::{
     AmqpError, ConnectionId, ExclusiveOwner, QueueHost, QueueId, QueueSpec, ReplyCode, SubscriptionId,
 };
 
+use crate::admin::ConsumerInfo;
 use crate::broker::Broker;
 use crate::mailbox::Mailbox;
 use crate::registry::ConnectionEvent;
@@ -54,6 +56,8 @@ pub(crate) enum Remember {
         auto_delete: Option<QueueId>,
         /// How long it may hold a delivery; 0 is for ever.
         timeout_ms: u64,
+        /// What listings show of it.
+        info: Box<ConsumerInfo>,
     },
     /// A consumer of answers, at this node: the channel's requests ask for answers to that queue.
     ReplyConsumer {
@@ -182,18 +186,9 @@ fn locked(name: &str, vhost: &str) -> AmqpError {
 
 /// How long a client may hold a delivery of the queue; 0 is for ever.
 pub(crate) fn consumer_timeout_ms(broker: &Broker, spec: &QueueSpec) -> u64 {
-    use warren_types::AMQPValue as Value;
-    let declared = match spec.arguments.inner().get("x-consumer-timeout") {
-        Some(Value::ShortShortInt(v)) => u64::try_from(*v).ok(),
-        Some(Value::ShortShortUInt(v)) => Some(u64::from(*v)),
-        Some(Value::ShortInt(v)) => u64::try_from(*v).ok(),
-        Some(Value::ShortUInt(v)) => Some(u64::from(*v)),
-        Some(Value::LongInt(v)) => u64::try_from(*v).ok(),
-        Some(Value::LongUInt(v)) => Some(u64::from(*v)),
-        Some(Value::LongLongInt(v)) => u64::try_from(*v).ok(),
-        // Anything else is refused when the queue is declared.
-        Some(_) | None => None,
-    };
+    // What is no number is refused when the queue is declared.
+    let declared = spec.arguments.inner().get("x-consumer-timeout").and_then(integer);
+    let declared = declared.and_then(|ms| u64::try_from(ms).ok());
     declared.unwrap_or(broker.config().consumer_timeout_ms)
 }
 

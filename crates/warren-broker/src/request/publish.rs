@@ -51,8 +51,11 @@ pub(crate) enum Routed {
 }
 
 impl Publisher {
-    pub(crate) fn new(vhost: Arc<str>, user: Arc<str>) -> Self {
-        Self { router: Router::new(vhost, user), batch: Vec::new(), bytes: 0, reply_queues: HashMap::new() }
+    pub(crate) fn new(caller: &Caller) -> Self {
+        let broker = Arc::downgrade(&caller.broker);
+        let is_local = move |host| broker.upgrade().is_some_and(|broker| broker.serves(host));
+        let router = Router::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user), is_local);
+        Self { router, batch: Vec::new(), bytes: 0, reply_queues: HashMap::new() }
     }
 
     /// The channel's requests may ask for direct answers from now on.

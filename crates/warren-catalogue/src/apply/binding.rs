@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use warren_proto::catalogue::{BindingRecord, Destination};
-use warren_types::AmqpError;
+use warren_proto::catalogue::{BindingRecord, Destination, ExchangeKind};
+use warren_types::{AmqpError, ReplyCode};
 
 use super::Effect;
-use crate::names::{check_length, check_not_default_exchange, no_exchange, no_queue, no_vhost};
+use crate::arguments::queue_type;
+use crate::names::{check_length, check_not_default_exchange, no_exchange, no_queue, no_vhost, refuse};
 use crate::state::Catalogue;
 use crate::topology::{BindingKey, Target, Vhost};
 
@@ -19,6 +20,7 @@ impl Catalogue {
         if !state.exchanges.contains_key(binding.source.as_str()) {
             return Err(no_exchange(vhost, &binding.source));
         }
+        check_local_random(state, binding)?;
         let target = target(state, &binding.destination).ok_or_else(|| match &binding.destination {
             Destination::Queue(name) => no_queue(vhost, name),
             Destination::Exchange(name) => no_exchange(vhost, name),
@@ -48,6 +50,24 @@ fn check_ends(binding: &BindingRecord) -> Result<(), AmqpError> {
     match &binding.destination {
         Destination::Queue(_) => Ok(()),
         Destination::Exchange(name) => check_not_default_exchange(name),
+    }
+}
+
+// An exchange of type `x-local-random` takes classic queues only.
+fn check_local_random(vhost: &Vhost, binding: &BindingRecord) -> Result<(), AmqpError> {
+    let kind = vhost.exchanges.get(binding.source.as_str()).map(|exchange| exchange.record.kind);
+    if kind != Some(ExchangeKind::LocalRandom) {
+        return Ok(());
+    }
+    let invalid = |text: String| Err(refuse(ReplyCode::PreconditionFailed, text));
+    let queue = match &binding.destination {
+        Destination::Queue(name) => vhost.queue(name),
+        Destination::Exchange(_) => None,
+    };
+    match queue.map(|queue| queue_type(&queue.arguments)) {
+        None => invalid("Destination not found".to_owned()),
+        Some("classic") => Ok(()),
+        Some(other) => invalid(format!("Queue type {other} not valid for this exchange type")),
     }
 }
 

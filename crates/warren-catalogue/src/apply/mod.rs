@@ -4,6 +4,8 @@
 mod binding;
 mod cluster;
 mod exchange;
+mod limit;
+mod parameter;
 mod policy;
 mod queue;
 mod user;
@@ -71,7 +73,7 @@ impl Catalogue {
             Command::SetShardReplicas(shard) => self.set_shard_replicas(shard),
             Command::MoveTransient { from, to } => self.move_transient(*from, *to),
             Command::CreateVhost { name } => self.create_vhost(name),
-            Command::DeleteVhost { name } => Ok(self.delete_vhost(name)),
+            Command::DeleteVhost { name } => self.delete_vhost(name),
             Command::PutUser(user) => self.put_user(user),
             Command::DeleteUser { name } => Ok(self.delete_user(name)),
             Command::SetPermissions(permissions) => self.set_permissions(permissions),
@@ -86,6 +88,17 @@ impl Catalogue {
             Command::Unbind(binding) => self.unbind(binding),
             Command::SetPolicy(policy) => self.set_policy(policy),
             Command::ClearPolicy { vhost, name, operator } => Ok(self.clear_policy(vhost, name, *operator)),
+            Command::SetVhostMetadata { vhost, metadata } => self.set_vhost_metadata(vhost, metadata),
+            Command::SetVhostLimits { vhost, limits } => self.set_vhost_limits(vhost, *limits),
+            Command::SetUserLimits { user, limits } => self.set_user_limits(user, *limits),
+            Command::SetTopicPermissions(record) => self.set_topic_permissions(record),
+            Command::ClearTopicPermissions { user, vhost, exchange } => {
+                Ok(self.clear_topic_permissions(user, vhost, exchange.as_deref()))
+            }
+            Command::SetParameter(record) => self.set_parameter(record),
+            Command::ClearParameter { vhost, component, name } => {
+                Ok(self.clear_parameter(vhost.as_deref(), component, name))
+            }
             Command::ReleaseOwner { owner } => Ok(self.release_owner(*owner)),
         }?;
         if effect.changed {

@@ -17,6 +17,13 @@ impl Catalogue {
         let (vhost_name, state) =
             self.vhosts.get_key_value(declare.vhost.as_str()).ok_or_else(|| no_vhost(&declare.vhost))?;
         let vhost_name = Arc::clone(vhost_name);
+        let arguments = state.arguments_of(
+            &declare.name,
+            declare.durable,
+            declare.exclusive,
+            declare.auto_delete,
+            &declare.arguments,
+        );
         if let Some(existing) = state.queue(&declare.name) {
             check_queue_equivalence(
                 existing,
@@ -24,13 +31,15 @@ impl Catalogue {
                     durable: declare.durable,
                     exclusive: declare.exclusive,
                     auto_delete: declare.auto_delete,
-                    arguments: &declare.arguments,
+                    arguments: &arguments,
                 },
             )?;
             return Ok(Effect { queue: Some(existing.id), ..Effect::unchanged() });
         }
         check_name("queue name", &declare.name)?;
-        validate_queue_arguments(&declare.vhost, &declare.name, &declare.arguments)?;
+        validate_queue_arguments(&declare.vhost, &declare.name, &arguments)?;
+        state.check_queue_limit(&declare.vhost, &declare.name)?;
+        let arguments = arguments.into_owned();
         let durable = declare.durable && declare.exclusive.is_none();
         let host = if durable {
             self.hosting.least_loaded().map(QueueHost::Shard).ok_or_else(|| {
@@ -48,7 +57,7 @@ impl Catalogue {
             durable,
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments.clone(),
+            arguments,
         });
         self.hosting.insert(&spec);
         let id = spec.id;

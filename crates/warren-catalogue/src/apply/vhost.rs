@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use warren_types::{AmqpError, QueueId};
+use warren_types::{AmqpError, QueueId, ReplyCode};
 
 use super::Effect;
-use crate::names::check_name;
+use crate::names::{check_name, refuse};
 use crate::state::Catalogue;
 use crate::topology::{Vhost, predeclared};
 
@@ -21,8 +21,14 @@ impl Catalogue {
         Ok(Effect::created().in_topology(name))
     }
 
-    pub(super) fn delete_vhost(&mut self, name: &str) -> Effect {
-        let Some(vhost) = self.vhosts.remove(name) else { return Effect::unchanged() };
+    pub(super) fn delete_vhost(&mut self, name: &str) -> Result<Effect, AmqpError> {
+        if self.vhosts.get(name).is_some_and(|vhost| vhost.metadata.protected) {
+            let text = format!("Cannot delete protected virtual host '{name}'");
+            return Err(refuse(ReplyCode::PreconditionFailed, text));
+        }
+        let Some(vhost) = self.vhosts.remove(name) else { return Ok(Effect::unchanged()) };
+        self.topic_grants.retain(|(_, within, _), _| within != name);
+        self.parameters.retain(|(within, ..), _| within.as_deref() != Some(name));
         self.grants.retain(|_, by_vhost| {
             by_vhost.remove(name);
             !by_vhost.is_empty()
@@ -31,6 +37,6 @@ impl Catalogue {
         for queue in &deleted_queues {
             self.hosting.remove(*queue);
         }
-        Effect { deleted_queues, ..Effect::changed() }
+        Ok(Effect { deleted_queues, ..Effect::changed() })
     }
 }

@@ -8,22 +8,22 @@ use crate::topology::Target;
 pub(super) struct Targets(BTreeMap<Target, u32>);
 
 impl Targets {
-    pub(super) fn add(&mut self, target: &Target) {
+    /// True when it was not there.
+    pub(super) fn add(&mut self, target: &Target) -> bool {
         match self.0.get_mut(target) {
-            Some(count) => *count += 1,
-            None => {
-                self.0.insert(target.clone(), 1);
+            Some(count) => {
+                *count += 1;
+                false
             }
+            None => self.0.insert(target.clone(), 1).is_none(),
         }
     }
 
-    pub(super) fn remove(&mut self, target: &Target) {
-        if let Some(count) = self.0.get_mut(target) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(target);
-            }
-        }
+    /// True when it is gone now.
+    pub(super) fn remove(&mut self, target: &Target) -> bool {
+        let Some(count) = self.0.get_mut(target) else { return false };
+        *count -= 1;
+        *count == 0 && self.0.remove(target).is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {

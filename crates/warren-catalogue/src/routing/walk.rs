@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use warren_types::{AmqpError, FieldTable};
 
+use super::hash::{HashOn, stable_hash};
 use super::{RouteInput, RouteSet, Router};
 use crate::names::{exchange_resource, no_exchange, no_vhost, refuse};
 use crate::state::Catalogue;
@@ -87,7 +88,15 @@ impl<'a> Walk<'a, '_> {
         let (vhost, message) = (self.vhost, self.message);
         let mut matched = false;
         let (out, next) = (&mut *self.out, &mut self.next);
-        let mut by_headers = false;
+        let headers_of = || self.headers.get_or_init(|| (message.headers)().unwrap_or_default());
+        let hash_of_keys = || stable_hash(message.routing_keys.iter().map(|key| key.as_bytes()));
+        let is_local = |target: &Target| match target {
+            Target::Queue(queue) => {
+                vhost.bound_queue(*queue).is_some_and(|bound| (message.is_local)(bound.spec.host))
+            }
+            Target::Exchange(_) => false,
+        };
+        let mut varies = false;
         let mut found = |target: &'a Target| {
             matched = true;
             match target {
@@ -109,13 +118,35 @@ impl<'a> Walk<'a, '_> {
             }
             Router::Headers(headers) => {
                 if !headers.is_empty() {
-                    by_headers = true;
-                    let table = self.headers.get_or_init(|| (message.headers)().unwrap_or_default());
-                    headers.visit(table, &mut found);
+                    varies = true;
+                    headers.visit(headers_of(), &mut found);
                 }
             }
+            Router::ConsistentHash(hash) => {
+                let number = match &hash.on {
+                    HashOn::RoutingKeys => hash_of_keys(),
+                    HashOn::Header(name) => {
+                        varies = true;
+                        HashOn::of_header(headers_of().inner().get(name.as_str()))
+                    }
+                    HashOn::Property(property) => {
+                        varies = true;
+                        HashOn::of_property((message.property)(*property).as_deref())
+                    }
+                };
+                hash.pick(number).into_iter().for_each(&mut found);
+            }
+            Router::ModulusHash(choice) => choice.pick(hash_of_keys()).into_iter().for_each(&mut found),
+            Router::Random(choice) => {
+                varies = true;
+                choice.pick((message.random)()).into_iter().for_each(&mut found);
+            }
+            Router::LocalRandom(choice) => {
+                varies = true;
+                choice.pick_of((message.random)(), is_local).into_iter().for_each(&mut found);
+            }
         }
-        self.out.by_headers |= by_headers;
+        self.out.varies |= varies;
         if !matched && let Some(alternate) = &exchange.alternate {
             self.next.push(alternate);
         }

@@ -158,8 +158,8 @@ pub(crate) fn routed(
     headers: &FieldTable,
 ) -> Vec<String> {
     let mut set = RouteSet::default();
-    let input = RouteInput { routing_keys: keys, headers: &|| Some(headers.clone()) };
-    catalogue.route("/", exchange, input, &mut set).unwrap();
+    let headers = || Some(headers.clone());
+    catalogue.route("/", exchange, RouteInput::new(keys, &headers), &mut set).unwrap();
     let mut names: Vec<String> = set
         .iter()
         .map(|(host, queue)| {

@@ -46,9 +46,7 @@ impl Asked<'_> {
         to_queue: bool,
     ) -> Result<Answer, ApiError> {
         self.caller.must_see(self.admin, vhost)?;
-        Ok(self.bindings_where(vhost, |binding| {
-            binding.source == source && binding.to_queue == to_queue && binding.destination == destination
-        }))
+        Ok(self.bindings_where(vhost, |binding| is_between(binding, source, destination, to_queue)))
     }
 
     pub(super) fn binding(
@@ -119,10 +117,8 @@ impl Asked<'_> {
             let key = properties_key(&binding.routing_key, &table::to_json(&binding.arguments));
             key == properties || decode_part(&key).is_ok_and(|key| key == properties)
         };
-        let ends = |binding: &BindingInfo| {
-            binding.source == source && binding.to_queue == to_queue && binding.destination == destination
-        };
         let mut bindings = self.admin.bindings(Some(vhost)).into_iter();
+        let ends = |binding: &BindingInfo| is_between(binding, source, destination, to_queue);
         bindings.find(|binding| ends(binding) && named(binding)).ok_or(ApiError::ObjectNotFound)
     }
 
@@ -130,6 +126,10 @@ impl Asked<'_> {
         let bindings = self.admin.bindings(Some(vhost));
         Answer::List(bindings.iter().filter(|binding| wanted(binding)).map(shape_binding).collect())
     }
+}
+
+fn is_between(binding: &BindingInfo, source: &str, destination: &str, to_queue: bool) -> bool {
+    binding.source == source && binding.to_queue == to_queue && binding.destination == destination
 }
 
 fn shape_binding(binding: &BindingInfo) -> Value {

@@ -6,15 +6,22 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use warren_broker::admin::{BindingInfo, ExchangeInfo, PermissionInfo, PolicyInfo};
+use warren_broker::admin::{
+    AdminError, BindingInfo, ExchangeInfo, ParameterRecord, PermissionInfo, PolicyInfo,
+    TopicPermissionRecord, UserLimits, VhostLimits, VhostMetadata,
+};
 use warren_types::{FieldTable, QueueSpec};
 
 use super::exchanges::read_exchange;
+use super::limits::{read_user_limits, read_vhost_limits};
 use super::overview::RABBITMQ_VERSION;
+use super::parameters::{Kind, OPERATOR_POLICY, check_global, kind_of, record};
 use super::permissions::shape_permission;
 use super::policies::{read_policy, shape_policy};
 use super::queues::queue_type;
-use super::users::{checked_algorithm, shape_user, tags};
+use super::topic_permissions::shape_topic_permission;
+use super::users::{checked_algorithm, tags};
+use super::vhosts::{read_metadata, shape_metadata};
 use super::{Asked, checked_name};
 use crate::answer::Answer;
 use crate::body::Object;
@@ -24,17 +31,36 @@ use crate::table;
 /// Names that begin so are the broker's own and are not exported.
 const RESERVED: &str = "amq.";
 
-/// The component under which operators' policies are among the parameters.
-const OPERATOR_POLICY: &str = "operator_policy";
-
 /// One thing of a document, in the order in which they are done.
 enum Step {
-    User { name: String, password_hash: String, tags: Vec<String> },
-    Vhost(String),
+    User {
+        name: String,
+        password_hash: String,
+        tags: Vec<String>,
+        limits: Option<UserLimits>,
+    },
+    /// What is said of it, over what was said before.
+    Vhost {
+        name: String,
+        said: Object,
+        limits: Option<VhostLimits>,
+    },
     Permission(PermissionInfo),
     Exchange(ExchangeInfo),
+    TopicPermission(TopicPermissionRecord),
+    Parameter(ParameterRecord),
+    VhostLimits {
+        vhost: String,
+        limits: VhostLimits,
+    },
     Policy(PolicyInfo),
-    Queue { vhost: String, name: String, durable: bool, auto_delete: bool, arguments: FieldTable },
+    Queue {
+        vhost: String,
+        name: String,
+        durable: bool,
+        auto_delete: bool,
+        arguments: FieldTable,
+    },
     Binding(BindingInfo),
 }
 
@@ -52,16 +78,19 @@ impl Asked<'_> {
         put("product_name", "Warren".into());
         put("product_version", self.admin.version().into());
         if vhost.is_none() {
-            put("users", self.admin.users().iter().map(shape_user).collect());
-            let vhosts = self.admin.vhosts().into_iter();
-            put("vhosts", vhosts.map(|name| json!({ "name": name })).collect());
+            put("users", self.admin.users().iter().map(|user| self.shape_user(user)).collect());
+            put("vhosts", self.admin.vhosts().iter().map(|name| self.vhost_definition(name)).collect());
             put("permissions", self.admin.permissions().iter().map(shape_permission).collect());
-            put("topic_permissions", json!([]));
-            put("global_parameters", json!([]));
+            let topics = self.admin.topic_permissions();
+            put("topic_permissions", topics.iter().map(shape_topic_permission).collect());
+            put("global_parameters", self.all_global_parameters().into());
         }
         let shape = Shape { with_vhost: vhost.is_none() };
-        let of_operators = self.admin.policies(vhost, true);
-        put("parameters", of_operators.iter().map(|policy| shape.operator_policy(policy)).collect());
+        let mut parameters = self.vhost_parameters(vhost);
+        if vhost.is_some() {
+            parameters.iter_mut().filter_map(Value::as_object_mut).for_each(|one| drop(one.remove("vhost")));
+        }
+        put("parameters", parameters.into());
         let of_users = self.admin.policies(vhost, false);
         put("policies", of_users.iter().map(|policy| shape.policy(policy)).collect());
         let specs = self.admin.queue_specs(vhost);
@@ -102,10 +131,19 @@ impl Asked<'_> {
             .collect();
         for step in steps {
             let done = match step {
-                Step::User { name, password_hash, tags } => {
-                    self.admin.put_user(&name, Err(password_hash), tags).await
+                Step::User { name, password_hash, tags, limits } => {
+                    self.import_user(&name, password_hash, tags, limits).await
                 }
-                Step::Vhost(name) => self.admin.create_vhost(&name, None).await,
+                Step::Vhost { name, said, limits } => {
+                    let before = self.admin.vhost_metadata(&name).unwrap_or_default();
+                    let metadata = read_metadata(&said, before.clone())?;
+                    self.import_vhost(&name, (metadata != before).then_some(metadata), limits).await
+                }
+                Step::TopicPermission(record) => self.admin.set_topic_permissions(record).await,
+                Step::Parameter(record) => self.admin.set_parameter(record).await,
+                Step::VhostLimits { vhost, limits } => {
+                    self.admin.set_vhost_limits(&vhost, limits).await.map(|()| false)
+                }
                 Step::Permission(permission) => self.admin.set_permissions(permission).await,
                 Step::Exchange(exchange)
                     if exchanges.contains(&(exchange.vhost.clone(), exchange.name.clone())) =>
@@ -129,6 +167,47 @@ impl Asked<'_> {
             })?;
         }
         Ok(Answer::Done)
+    }
+
+    async fn import_user(
+        &self,
+        name: &str,
+        password_hash: String,
+        tags: Vec<String>,
+        limits: Option<UserLimits>,
+    ) -> Result<bool, AdminError> {
+        let new = self.admin.put_user(name, Err(password_hash), tags).await?;
+        if let Some(limits) = limits {
+            self.admin.set_user_limits(name, limits).await?;
+        }
+        Ok(new)
+    }
+
+    async fn import_vhost(
+        &self,
+        name: &str,
+        metadata: Option<VhostMetadata>,
+        limits: Option<VhostLimits>,
+    ) -> Result<bool, AdminError> {
+        let new = self.admin.create_vhost(name, None).await?;
+        if let Some(metadata) = metadata {
+            self.admin.set_vhost_metadata(name, metadata).await?;
+        }
+        if let Some(limits) = limits {
+            self.admin.set_vhost_limits(name, limits).await?;
+        }
+        Ok(new)
+    }
+
+    fn vhost_definition(&self, name: &str) -> Value {
+        let metadata = self.admin.vhost_metadata(name).unwrap_or_default();
+        json!({
+            "name": name,
+            "description": metadata.description,
+            "tags": metadata.tags,
+            "metadata": shape_metadata(&metadata),
+            "protected_from_deletion": metadata.protected,
+        })
     }
 }
 
@@ -190,16 +269,6 @@ impl Shape {
         value
     }
 
-    fn operator_policy(&self, policy: &PolicyInfo) -> Value {
-        let mut value = shape_policy(policy);
-        if let Value::Object(object) = &mut value {
-            object.remove("vhost");
-            object.remove("name");
-        }
-        let parameter = json!({ "component": OPERATOR_POLICY, "name": policy.name, "value": value });
-        self.in_vhost(&policy.vhost, parameter)
-    }
-
     fn in_vhost(&self, vhost: &str, mut value: Value) -> Value {
         if let (true, Value::Object(object)) = (self.with_vhost, &mut value) {
             object.insert("vhost".to_owned(), vhost.into());
@@ -221,12 +290,16 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
                 name: required(&user, "users", "name")?,
                 password_hash: user.text("password_hash")?.unwrap_or_default().to_owned(),
                 tags: tags(user.get("tags"))?,
+                limits: user.get("limits").map(read_user_limits).transpose()?,
             });
         }
         for vhost in items(document, "vhosts")? {
             let name = required(&vhost, "vhosts", "name")?;
             checked_name("vhost's name", &name)?;
-            steps.push(Step::Vhost(name));
+            // Refused here, before anything is done.
+            read_metadata(&vhost, VhostMetadata::default())?;
+            let limits = vhost.get("limits").map(read_vhost_limits).transpose()?;
+            steps.push(Step::Vhost { name, said: vhost, limits });
         }
         for permission in items(document, "permissions")? {
             let field = |key: &str| required(&permission, "permissions", key);
@@ -251,6 +324,24 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
         }
         steps.push(Step::Exchange(read_exchange(&exchange, &vhost_of(&exchange, "exchanges")?, &name)?));
     }
+    if vhost.is_none() {
+        for topic in items(document, "topic_permissions")? {
+            let field = |key: &str| required(&topic, "topic_permissions", key);
+            steps.push(Step::TopicPermission(TopicPermissionRecord {
+                user: field("user")?,
+                vhost: field("vhost")?,
+                exchange: field("exchange")?,
+                write: field("write")?,
+                read: field("read")?,
+            }));
+        }
+        for parameter in items(document, "global_parameters")? {
+            let name = required(&parameter, "global_parameters", "name")?;
+            let value = parameter.get("value").cloned().unwrap_or_default();
+            check_global(&name, &value)?;
+            steps.push(Step::Parameter(record(None, "", &name, &value)));
+        }
+    }
     for policy in items(document, "policies")? {
         let (name, vhost) = (required(&policy, "policies", "name")?, vhost_of(&policy, "policies")?);
         steps.push(Step::Policy(read_policy(&policy, &vhost, &name, false)?));
@@ -258,17 +349,18 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
     for parameter in items(document, "parameters")? {
         let field = |key: &str| required(&parameter, "parameters", key);
         let (component, name) = (field("component")?, field("name")?);
-        // What would be lost silently had better stop the import.
-        if component != OPERATOR_POLICY {
-            return Err(ApiError::BadRequest(format!("parameters: component {component} not found")));
-        }
-        let value = parameter.get("value").and_then(Value::as_object).cloned().unwrap_or_default();
         let vhost = vhost_of(&parameter, "parameters")?;
-        steps.push(Step::Policy(read_policy(&Object::of(value), &vhost, &name, true)?));
-    }
-    if !items(document, "topic_permissions")?.is_empty() {
-        let text = "topic_permissions: this version has none; without them users may do more than was meant";
-        return Err(ApiError::BadRequest(text.to_owned()));
+        let value = parameter.get("value").cloned().unwrap_or_default();
+        if component == OPERATOR_POLICY {
+            let policy = value.as_object().cloned().unwrap_or_default();
+            steps.push(Step::Policy(read_policy(&Object::of(policy), &vhost, &name, true)?));
+            continue;
+        }
+        // What would be lost silently had better stop the import.
+        steps.push(match kind_of(&component, &name)? {
+            Kind::VhostLimits => Step::VhostLimits { limits: read_vhost_limits(&value)?, vhost },
+            Kind::Kept => Step::Parameter(record(Some(&vhost), &component, &name, &value)),
+        });
     }
     for queue in items(document, "queues")? {
         let name = required(&queue, "queues", "name")?;

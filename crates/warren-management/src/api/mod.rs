@@ -1,16 +1,22 @@
 //! One request to one answer. Each file here is a resource; this one leads to them.
 
 mod bindings;
+mod channels;
+mod checks;
 mod connections;
 mod definitions;
 mod exchanges;
 mod health;
+mod limits;
+mod messages;
 mod nodes;
 mod overview;
+mod parameters;
 mod permissions;
 mod policies;
 mod queues;
 mod shards;
+mod topic_permissions;
 mod users;
 mod vhosts;
 
@@ -31,7 +37,7 @@ use crate::auth::Caller;
 use crate::body::Object;
 use crate::error::ApiError;
 use crate::list::ListQuery;
-use crate::path::Resource;
+use crate::path::{Check, Client, Resource, Setting};
 use crate::{Management, body, query};
 
 /// Longest name of anything: AMQP's short string.
@@ -82,6 +88,9 @@ async fn answer(
             caller.must_administrate()?;
             body::read_definitions(body).await?
         }
+        Method::POST if matches!(resource, Resource::Client(Client::Publish { .. })) => {
+            body::read_definitions(body).await?
+        }
         Method::PUT | Method::POST => body::read(body).await?,
         _ => Object::default(),
     };
@@ -125,7 +134,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn get(&self, resource: Resource) -> Result<Answer, ApiError> {
         match resource {
-            Resource::Check(check) => Ok(health::check(self.admin, check)),
+            Resource::Check(check) => Ok(self.check(check)),
             Resource::Overview => self.overview().await,
             Resource::WhoAmI => Ok(self.who_am_i()),
             Resource::ClusterName => Ok(self.cluster_name()),
@@ -156,12 +165,15 @@ impl Asked<'_> {
             Resource::Policies { vhost, operator } => self.policies(vhost.as_deref(), operator),
             Resource::Policy { vhost, name, operator } => self.policy(&vhost, &name, operator),
             Resource::Definitions { vhost } => self.definitions(vhost.as_deref()),
-            Resource::Connections => Ok(self.connections(None)),
+            Resource::Connections => Ok(self.connections(None).await),
             Resource::VhostConnections(vhost) => {
                 self.caller.must_see(self.admin, &vhost)?;
-                Ok(self.connections(Some(&vhost)))
+                Ok(self.connections(Some(&vhost)).await)
             }
-            Resource::Connection(name) => self.connection(&name),
+            Resource::Connection(name) => self.connection(&name).await,
+            Resource::Setting(setting) => self.setting(setting),
+            Resource::Client(client) => self.client(client).await,
+            Resource::Fixed(fixed) => self.fixed(fixed),
             Resource::Live
             | Resource::Ready
             | Resource::QueueContents { .. }
@@ -178,6 +190,8 @@ impl Asked<'_> {
             Resource::Queue { vhost, name } => self.put_queue(&vhost, &name).await,
             Resource::Exchange { vhost, name } => self.put_exchange(&vhost, &name).await,
             Resource::Policy { vhost, name, operator } => self.put_policy(&vhost, &name, operator).await,
+            Resource::ClusterName => self.put_cluster_name().await,
+            Resource::Setting(setting) => self.put_setting(setting).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }
@@ -190,6 +204,11 @@ impl Asked<'_> {
             }
             Resource::Definitions { vhost } => self.import(vhost.as_deref()).await,
             Resource::NodeChange { name, change } => self.change_node(&name, change).await,
+            Resource::Setting(Setting::VhostProtection(vhost)) => self.protect(&vhost, true).await,
+            Resource::Setting(Setting::BulkDelete) => self.bulk_delete().await,
+            Resource::Client(Client::Get { vhost, name }) => self.get_messages(&vhost, &name).await,
+            Resource::Client(Client::Publish { vhost, name }) => self.publish(&vhost, &name).await,
+            Resource::Fixed(fixed) => self.act(fixed).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }
@@ -207,8 +226,105 @@ impl Asked<'_> {
             Resource::Binding { vhost, source, destination, to_queue, properties } => {
                 self.delete_binding(&vhost, &source, &destination, to_queue, &properties).await
             }
-            Resource::Connection(name) => self.close_connection(&name, headers),
+            Resource::Connection(name) => self.close_connection(&name, headers).await,
+            Resource::Client(Client::ConnectionsOfUser(user)) => {
+                self.close_connections_of_user(&user, headers).await
+            }
+            Resource::Setting(setting) => self.delete_setting(setting).await,
+            Resource::Fixed(fixed) => self.act(fixed).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
+        }
+    }
+
+    fn check(&self, check: Check) -> Answer {
+        match check {
+            Check::Ready | Check::Alarms | Check::VirtualHosts => health::check(self.admin, check),
+            Check::QuorumCritical => self.quorum_critical(),
+            Check::Leaders => self.leaders(),
+            Check::Port(port) => self.port_listener(port),
+            Check::Protocol(protocol) => self.protocol_listener(protocol),
+            Check::ClusterSize => self.cluster_size(),
+            Check::Metadata => self.metadata_store(),
+        }
+    }
+
+    fn setting(&self, setting: Setting) -> Result<Answer, ApiError> {
+        match setting {
+            Setting::TopicPermissions { vhost, user } => {
+                self.topic_permissions(vhost.as_deref(), user.as_deref())
+            }
+            Setting::TopicPermission { vhost, user, exchange } => {
+                self.topic_permission(&vhost, &user, exchange.as_deref())
+            }
+            Setting::UsersWithoutPermissions => self.users_without_permissions(),
+            Setting::Parameters { component, vhost } => {
+                self.parameters(component.as_deref(), vhost.as_deref())
+            }
+            Setting::Parameter { component, vhost, name } => self.parameter(&component, &vhost, &name),
+            Setting::GlobalParameters => self.global_parameters(),
+            Setting::GlobalParameter(name) => self.global_parameter(&name),
+            Setting::VhostLimits(vhost) => self.vhost_limits(vhost.as_deref()),
+            Setting::UserLimits(user) => self.user_limits(user.as_deref()),
+            Setting::VhostProtection(_)
+            | Setting::BulkDelete
+            | Setting::VhostLimit { .. }
+            | Setting::UserLimit { .. } => Err(ApiError::MethodNotAllowed("OPTIONS")),
+        }
+    }
+
+    async fn put_setting(&self, setting: Setting) -> Result<Answer, ApiError> {
+        match setting {
+            Setting::TopicPermission { vhost, user, exchange } => {
+                self.put_topic_permission(&vhost, &user, exchange.as_deref()).await
+            }
+            Setting::Parameter { component, vhost, name } => {
+                self.put_parameter(&component, &vhost, &name).await
+            }
+            Setting::GlobalParameter(name) => self.put_global_parameter(&name).await,
+            Setting::VhostLimit { vhost, name } => self.set_vhost_limit(&vhost, &name, true).await,
+            Setting::UserLimit { user, name } => self.set_user_limit(&user, &name, true).await,
+            Setting::VhostProtection(_)
+            | Setting::TopicPermissions { .. }
+            | Setting::UsersWithoutPermissions
+            | Setting::BulkDelete
+            | Setting::Parameters { .. }
+            | Setting::GlobalParameters
+            | Setting::VhostLimits(_)
+            | Setting::UserLimits(_) => Err(ApiError::MethodNotAllowed("HEAD, GET, OPTIONS")),
+        }
+    }
+
+    async fn delete_setting(&self, setting: Setting) -> Result<Answer, ApiError> {
+        match setting {
+            Setting::VhostProtection(vhost) => self.protect(&vhost, false).await,
+            Setting::TopicPermission { vhost, user, exchange } => {
+                self.delete_topic_permission(&vhost, &user, exchange.as_deref()).await
+            }
+            Setting::Parameter { component, vhost, name } => {
+                self.delete_parameter(&component, &vhost, &name).await
+            }
+            Setting::GlobalParameter(name) => self.delete_global_parameter(&name).await,
+            Setting::VhostLimit { vhost, name } => self.set_vhost_limit(&vhost, &name, false).await,
+            Setting::UserLimit { user, name } => self.set_user_limit(&user, &name, false).await,
+            Setting::TopicPermissions { .. }
+            | Setting::UsersWithoutPermissions
+            | Setting::BulkDelete
+            | Setting::Parameters { .. }
+            | Setting::GlobalParameters
+            | Setting::VhostLimits(_)
+            | Setting::UserLimits(_) => Err(ApiError::MethodNotAllowed("HEAD, GET, OPTIONS")),
+        }
+    }
+
+    async fn client(&self, client: Client) -> Result<Answer, ApiError> {
+        match client {
+            Client::Channels { vhost, connection } => {
+                self.channels(vhost.as_deref(), connection.as_deref()).await
+            }
+            Client::Channel(name) => self.channel(&name).await,
+            Client::Consumers(vhost) => self.consumers(vhost.as_deref()).await,
+            Client::ConnectionsOfUser(user) => self.connections_of_user(&user).await,
+            Client::Get { .. } | Client::Publish { .. } => Err(ApiError::MethodNotAllowed("POST, OPTIONS")),
         }
     }
 

@@ -27,7 +27,16 @@ const MESSAGE_RATES: &[&str] = &[
     "disk_writes",
 ];
 
-const EXCHANGE_TYPES: &[&str] = &["direct", "fanout", "headers", "topic"];
+const EXCHANGE_TYPES: &[&str] = &[
+    "direct",
+    "fanout",
+    "headers",
+    "topic",
+    "x-consistent-hash",
+    "x-local-random",
+    "x-modulus-hash",
+    "x-random",
+];
 
 impl Asked<'_> {
     pub(super) async fn overview(&self) -> Result<Answer, ApiError> {
@@ -42,8 +51,7 @@ impl Asked<'_> {
             .into_iter()
             .filter(|exchange| self.caller.sees(&exchange.vhost))
             .count();
-        let mut connections = self.admin.connections();
-        connections.retain(|connection| self.caller.is_monitor() || connection.user == self.caller.name);
+        let connections = self.visible_connections(false).await;
         let channels: u64 = connections.iter().map(|connection| u64::from(connection.channels)).sum();
         let mut overview = json!({
             "management_version": RABBITMQ_VERSION,

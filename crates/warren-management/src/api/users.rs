@@ -1,8 +1,9 @@
 //! Users. Passwords come in and never go out; their salted hashes do, for administrators, as in RabbitMQ.
 
 use serde_json::{Value, json};
-use warren_broker::admin::UserInfo;
+use warren_broker::admin::{UserInfo, UserLimits};
 
+use super::limits::shape_user_limits;
 use super::{Asked, checked_name, created};
 use crate::answer::Answer;
 use crate::body::Object;
@@ -10,20 +11,51 @@ use crate::error::ApiError;
 
 const SHA256: &str = "rabbit_password_hashing_sha256";
 const SHA512: &str = "rabbit_password_hashing_sha512";
-/// Base64 of 4 bytes of salt and a SHA-512 is this long; of a SHA-256, 48.
+const MD5: &str = "rabbit_password_hashing_md5";
+/// Base64 of 4 bytes of salt and a SHA-512 is this long; of a SHA-256, 48; of an MD5, 28.
 const SHA512_LENGTH: usize = 92;
+const MD5_LENGTH: usize = 28;
 
 impl Asked<'_> {
     pub(super) fn users(&self) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
-        Ok(Answer::List(self.admin.users().iter().map(shape_user).collect()))
+        Ok(Answer::List(self.admin.users().iter().map(|user| self.shape_user(user)).collect()))
+    }
+
+    /// Users that have no permissions in any vhost.
+    pub(super) fn users_without_permissions(&self) -> Result<Answer, ApiError> {
+        self.caller.must_administrate()?;
+        let permissions = self.admin.permissions();
+        let users = self.admin.users();
+        let without = users.iter().filter(|user| !permissions.iter().any(|one| one.user == user.name));
+        Ok(Answer::List(without.map(|user| self.shape_user(user)).collect()))
+    }
+
+    /// Deletes all of them, or, when one of the names makes no sense, none.
+    pub(super) async fn bulk_delete(&self) -> Result<Answer, ApiError> {
+        self.caller.must_administrate()?;
+        self.object.must_have(&["users"])?;
+        let bad = || ApiError::BadRequest("users must be a list of names".to_owned());
+        let names = self.object.get("users").and_then(Value::as_array).ok_or_else(bad)?;
+        let names: Vec<&str> =
+            names.iter().map(|name| name.as_str().ok_or_else(bad)).collect::<Result<_, _>>()?;
+        let known: Vec<String> = self.admin.users().into_iter().map(|user| user.name).collect();
+        // Whoever is gone already is what was asked for.
+        for name in names.into_iter().filter(|name| known.iter().any(|known| known == name)) {
+            self.admin.delete_user(name).await?;
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn shape_user(&self, user: &UserInfo) -> Value {
+        shape_user(user, self.admin.user_limits(&user.name))
     }
 
     pub(super) fn user(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
         let users = self.admin.users();
         let user = users.iter().find(|user| user.name == name).ok_or(ApiError::ObjectNotFound)?;
-        Ok(Answer::Document(shape_user(user)))
+        Ok(Answer::Document(self.shape_user(user)))
     }
 
     pub(super) async fn put_user(&self, name: &str) -> Result<Answer, ApiError> {
@@ -55,14 +87,16 @@ impl Asked<'_> {
     }
 }
 
-/// Hashes tell by their length which of the two they are.
+/// Hashes tell by their length which of the three they are.
 ///
 /// # Errors
 /// 400 for an algorithm that no login could check.
 pub(super) fn checked_algorithm(object: &Object) -> Result<(), ApiError> {
     match object.text("hashing_algorithm")? {
-        None | Some(SHA256 | SHA512) => Ok(()),
-        Some(_) => Err(ApiError::BadRequest(format!("hashing_algorithm must be {SHA256} or {SHA512}"))),
+        None | Some(SHA256 | SHA512 | MD5) => Ok(()),
+        Some(_) => {
+            Err(ApiError::BadRequest(format!("hashing_algorithm must be {SHA256}, {SHA512} or {MD5}")))
+        }
     }
 }
 
@@ -81,12 +115,17 @@ pub(super) fn tags(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
     }
 }
 
-pub(super) fn shape_user(user: &UserInfo) -> Value {
+fn shape_user(user: &UserInfo, limits: UserLimits) -> Value {
+    let algorithm = match user.password_hash.len() {
+        SHA512_LENGTH => SHA512,
+        MD5_LENGTH => MD5,
+        _ => SHA256,
+    };
     json!({
         "name": user.name,
         "password_hash": user.password_hash,
-        "hashing_algorithm": if user.password_hash.len() == SHA512_LENGTH { SHA512 } else { SHA256 },
+        "hashing_algorithm": algorithm,
         "tags": user.tags,
-        "limits": {},
+        "limits": shape_user_limits(limits),
     })
 }

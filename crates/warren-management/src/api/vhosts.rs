@@ -2,8 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use warren_broker::admin::VhostMetadata;
+
+use super::users::tags;
 use super::{Asked, checked_name, created};
 use crate::answer::Answer;
+use crate::body::Object;
 use crate::error::ApiError;
 
 impl Asked<'_> {
@@ -11,25 +15,34 @@ impl Asked<'_> {
         let mut vhosts = self.admin.vhosts();
         vhosts.retain(|vhost| self.caller.is_monitor() || self.caller.sees(vhost));
         let state = self.cluster_state();
-        Answer::List(vhosts.iter().map(|vhost| shape_vhost(vhost, &state)).collect())
+        Answer::List(vhosts.iter().map(|vhost| self.shape_vhost(vhost, &state)).collect())
     }
 
     pub(super) fn vhost(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_see(self.admin, name)?;
-        Ok(Answer::Document(shape_vhost(name, &self.cluster_state())))
+        Ok(Answer::Document(self.shape_vhost(name, &self.cluster_state())))
     }
 
     pub(super) async fn put_vhost(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
         checked_name("vhost's name", name)?;
+        let before = self.admin.vhost_metadata(name).unwrap_or_default();
+        let metadata = read_metadata(self.object, before.clone())?;
         let new = self.admin.create_vhost(name, Some(&self.caller.name)).await;
-        new.map(created).map_err(|error| ApiError::on_put(error, "not_found"))
+        let new = new.map_err(|error| ApiError::on_put(error, "not_found"))?;
+        if metadata != before {
+            let set = self.admin.set_vhost_metadata(name, metadata).await;
+            set.map_err(|error| ApiError::on_put(error, "not_found"))?;
+        }
+        Ok(created(new))
     }
 
     pub(super) async fn delete_vhost(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
-        if !self.admin.vhosts().iter().any(|vhost| vhost == name) {
-            return Err(ApiError::ObjectNotFound);
+        let metadata = self.admin.vhost_metadata(name).ok_or(ApiError::ObjectNotFound)?;
+        if metadata.protected {
+            let text = format!("Cannot delete protected virtual host '{name}'");
+            return Err(ApiError::PreconditionFailed(text));
         }
         self.admin.delete_vhost(name).await?;
         Ok(Answer::Done)
@@ -39,17 +52,57 @@ impl Asked<'_> {
         let running = self.admin.nodes().into_iter().filter(|node| node.running);
         running.map(|node| (node.name, json!("running"))).collect()
     }
+
+    fn shape_vhost(&self, name: &str, cluster_state: &Map<String, Value>) -> Value {
+        let metadata = self.admin.vhost_metadata(name).unwrap_or_default();
+        let default_queue_type = match metadata.default_queue_type.as_str() {
+            "" => "classic",
+            told => told,
+        };
+        json!({
+            "name": name,
+            "description": metadata.description,
+            "tags": metadata.tags,
+            "metadata": shape_metadata(&metadata),
+            "default_queue_type": default_queue_type,
+            "tracing": false,
+            "protected_from_deletion": metadata.protected,
+            "cluster_state": cluster_state,
+        })
+    }
 }
 
-fn shape_vhost(name: &str, cluster_state: &Map<String, Value>) -> Value {
-    json!({
-        "name": name,
-        "description": "",
-        "tags": [],
-        "metadata": { "description": "", "tags": [] },
-        "default_queue_type": "classic",
-        "tracing": false,
-        "protected_from_deletion": false,
-        "cluster_state": cluster_state,
-    })
+/// What is said of a vhost, as its `metadata`.
+pub(super) fn shape_metadata(metadata: &VhostMetadata) -> Value {
+    let mut shape = json!({ "description": metadata.description, "tags": metadata.tags });
+    if let (false, Value::Object(shape)) = (metadata.default_queue_type.is_empty(), &mut shape) {
+        shape.insert("default_queue_type".to_owned(), metadata.default_queue_type.as_str().into());
+    }
+    shape
+}
+
+/// What a PUT or a set of definitions says of a vhost, over what was said before.
+///
+/// # Errors
+/// 400 for a field of the wrong kind, or a queue type that does not exist.
+pub(super) fn read_metadata(object: &Object, mut metadata: VhostMetadata) -> Result<VhostMetadata, ApiError> {
+    if let Some(Value::Object(inner)) = object.get("metadata") {
+        metadata = read_metadata(&Object::of(inner.clone()), metadata)?;
+    }
+    if let Some(description) = object.text("description")? {
+        metadata.description = description.to_owned();
+    }
+    if let Some(found) = object.get("tags") {
+        metadata.tags = tags(Some(found))?;
+    }
+    if let Some(queue_type) = object.text("default_queue_type")? {
+        metadata.default_queue_type = match queue_type {
+            // How older brokers write that there is none.
+            "undefined" => String::new(),
+            "" | "classic" | "quorum" | "stream" => queue_type.to_owned(),
+            other => return Err(ApiError::BadRequest(format!("unsupported queue type '{other}'"))),
+        };
+    }
+    metadata.protected = object.truth("protected_from_deletion", metadata.protected)?;
+    Ok(metadata)
 }

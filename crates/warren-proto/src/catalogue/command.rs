@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use warren_types::{NodeId, QueueId, UnixMillis};
 
+use super::limits;
 use super::wire::{self, required};
 use super::{Command, DeclareQueue, Form, NodeUp};
 use crate::DecodeError;
@@ -72,6 +73,31 @@ fn to_wire(command: &Command) -> pb::command::Command {
             name: name.clone(),
             operator: *operator,
         }),
+        Command::SetVhostMetadata { vhost, metadata } => Wire::SetVhostMetadata(pb::SetVhostMetadata {
+            vhost: vhost.clone(),
+            metadata: Some(limits::metadata_to_wire(metadata)),
+        }),
+        Command::SetVhostLimits { vhost, limits } => Wire::SetVhostLimits(pb::SetVhostLimits {
+            vhost: vhost.clone(),
+            limits: Some(limits::vhost_limits_to_wire(*limits)),
+        }),
+        Command::SetUserLimits { user, limits } => {
+            Wire::SetUserLimits(limits::user_limits_to_wire(user, *limits))
+        }
+        Command::SetTopicPermissions(record) => Wire::SetTopicPermissions(limits::topic_to_wire(record)),
+        Command::ClearTopicPermissions { user, vhost, exchange } => {
+            Wire::ClearTopicPermissions(pb::ClearTopicPermissions {
+                user: user.clone(),
+                vhost: vhost.clone(),
+                exchange: exchange.clone(),
+            })
+        }
+        Command::SetParameter(record) => Wire::SetParameter(limits::parameter_to_wire(record)),
+        Command::ClearParameter { vhost, component, name } => Wire::ClearParameter(pb::ClearParameter {
+            vhost: vhost.clone(),
+            component: component.clone(),
+            name: name.clone(),
+        }),
         Command::ReleaseOwner { owner } => {
             Wire::ReleaseOwner(pb::ReleaseOwner { owner: Some(wire::owner_to_wire(*owner)) })
         }
@@ -114,6 +140,26 @@ fn from_wire(command: pb::command::Command) -> Result<Command, DecodeError> {
         Wire::SetPolicy(policy) => Command::SetPolicy(wire::policy_from_wire(policy)?),
         Wire::ClearPolicy(clear) => {
             Command::ClearPolicy { vhost: clear.vhost, name: clear.name, operator: clear.operator }
+        }
+        Wire::SetVhostMetadata(set) => Command::SetVhostMetadata {
+            vhost: set.vhost,
+            metadata: limits::metadata_from_wire(required(set.metadata, WHAT, "metadata")?),
+        },
+        Wire::SetVhostLimits(set) => {
+            let (vhost, limits) = limits::set_vhost_limits_from_wire(set)?;
+            Command::SetVhostLimits { vhost, limits }
+        }
+        Wire::SetUserLimits(set) => {
+            let (user, limits) = limits::user_limits_from_wire(set);
+            Command::SetUserLimits { user, limits }
+        }
+        Wire::SetTopicPermissions(record) => Command::SetTopicPermissions(limits::topic_from_wire(record)),
+        Wire::ClearTopicPermissions(clear) => {
+            Command::ClearTopicPermissions { user: clear.user, vhost: clear.vhost, exchange: clear.exchange }
+        }
+        Wire::SetParameter(record) => Command::SetParameter(limits::parameter_from_wire(record)),
+        Wire::ClearParameter(clear) => {
+            Command::ClearParameter { vhost: clear.vhost, component: clear.component, name: clear.name }
         }
         Wire::ReleaseOwner(release) => {
             Command::ReleaseOwner { owner: wire::owner_from_wire(&required(release.owner, WHAT, "owner")?) }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use prost::Message as _;
 use warren_types::{NodeId, QueueHost, QueueId, QueueSpec, ShardId, UnixMillis};
 
+use super::limits;
 use super::wire::{self, required};
 use super::{
-    BindingRecord, Duty, ExchangeRecord, NodeRecord, PermissionRecord, PolicyRecord, ShardRecord, UserRecord,
+    BindingRecord, Duty, ExchangeRecord, NodeRecord, ParameterRecord, PermissionRecord, PolicyRecord,
+    ShardRecord, TopicPermissionRecord, UserLimits, UserRecord, VhostLimits, VhostMetadata,
 };
 use crate::DecodeError;
 use crate::generated::catalogue as pb;
@@ -74,6 +76,10 @@ pub struct VhostSnapshot {
     pub bindings: Vec<BindingRecord>,
     /// Its policies.
     pub policies: Vec<PolicyRecord>,
+    /// What operators say of it.
+    pub metadata: VhostMetadata,
+    /// Its limits.
+    pub limits: VhostLimits,
 }
 
 /// The whole state. Whoever makes it gives everything a defined order: equal states become equal bytes.
@@ -97,6 +103,12 @@ pub struct Snapshot {
     pub permissions: Vec<PermissionRecord>,
     /// The nodes that were removed.
     pub removed: Vec<NodeId>,
+    /// The limits of those users that have any.
+    pub user_limits: Vec<(String, UserLimits)>,
+    /// The topic permissions.
+    pub topic_permissions: Vec<TopicPermissionRecord>,
+    /// The parameters, global ones and those of virtual hosts.
+    pub parameters: Vec<ParameterRecord>,
 }
 
 impl Snapshot {
@@ -128,6 +140,13 @@ impl Snapshot {
             users: self.users.iter().map(wire::user_to_wire).collect(),
             permissions: self.permissions.iter().map(wire::permissions_to_wire).collect(),
             removed: self.removed.iter().map(|node| node.0).collect(),
+            user_limits: self
+                .user_limits
+                .iter()
+                .map(|(user, limits)| limits::user_limits_to_wire(user, *limits))
+                .collect(),
+            topic_permissions: self.topic_permissions.iter().map(limits::topic_to_wire).collect(),
+            parameters: self.parameters.iter().map(limits::parameter_to_wire).collect(),
         }
         .encode_to_vec()
     }
@@ -155,6 +174,9 @@ impl Snapshot {
             users: message.users.into_iter().map(wire::user_from_wire).collect(),
             permissions: message.permissions.into_iter().map(wire::permissions_from_wire).collect(),
             removed: message.removed.into_iter().map(NodeId).collect(),
+            user_limits: message.user_limits.into_iter().map(limits::user_limits_from_wire).collect(),
+            topic_permissions: message.topic_permissions.into_iter().map(limits::topic_from_wire).collect(),
+            parameters: message.parameters.into_iter().map(limits::parameter_from_wire).collect(),
         })
     }
 }
@@ -189,6 +211,10 @@ fn vhost_to_wire(vhost: &VhostSnapshot) -> pb::Vhost {
             .iter()
             .map(|policy| pb::Policy { vhost: String::new(), ..wire::policy_to_wire(policy) })
             .collect(),
+        // Where nothing is said there is nothing: snapshots of before stay the same bytes.
+        metadata: (vhost.metadata != VhostMetadata::default())
+            .then(|| limits::metadata_to_wire(&vhost.metadata)),
+        limits: (vhost.limits != VhostLimits::default()).then(|| limits::vhost_limits_to_wire(vhost.limits)),
     }
 }
 
@@ -215,6 +241,8 @@ fn vhost_from_wire(vhost: pb::Vhost) -> Result<VhostSnapshot, DecodeError> {
             .into_iter()
             .map(|policy| Ok(PolicyRecord { vhost: name.to_string(), ..wire::policy_from_wire(policy)? }))
             .collect::<Result<_, DecodeError>>()?,
+        metadata: vhost.metadata.map(limits::metadata_from_wire).unwrap_or_default(),
+        limits: vhost.limits.map(limits::vhost_limits_from_wire).unwrap_or_default(),
         name: vhost.name,
     })
 }

@@ -132,6 +132,10 @@ pub(super) fn exchange_to_wire(exchange: &ExchangeRecord) -> pb::Exchange {
         ExchangeKind::Fanout => pb::ExchangeKind::Fanout,
         ExchangeKind::Topic => pb::ExchangeKind::Topic,
         ExchangeKind::Headers => pb::ExchangeKind::Headers,
+        ExchangeKind::ConsistentHash => pb::ExchangeKind::ConsistentHash,
+        ExchangeKind::ModulusHash => pb::ExchangeKind::ModulusHash,
+        ExchangeKind::Random => pb::ExchangeKind::Random,
+        ExchangeKind::LocalRandom => pb::ExchangeKind::LocalRandom,
     };
     pb::Exchange {
         name: exchange.name.clone(),
@@ -150,6 +154,10 @@ pub(super) fn exchange_from_wire(exchange: pb::Exchange) -> Result<ExchangeRecor
         Ok(pb::ExchangeKind::Fanout) => ExchangeKind::Fanout,
         Ok(pb::ExchangeKind::Topic) => ExchangeKind::Topic,
         Ok(pb::ExchangeKind::Headers) => ExchangeKind::Headers,
+        Ok(pb::ExchangeKind::ConsistentHash) => ExchangeKind::ConsistentHash,
+        Ok(pb::ExchangeKind::ModulusHash) => ExchangeKind::ModulusHash,
+        Ok(pb::ExchangeKind::Random) => ExchangeKind::Random,
+        Ok(pb::ExchangeKind::LocalRandom) => ExchangeKind::LocalRandom,
         Ok(pb::ExchangeKind::Unspecified) | Err(_) => return Err(DecodeError::Field { what, field: "kind" }),
     };
     Ok(ExchangeRecord {

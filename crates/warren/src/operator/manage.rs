@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::api::{Change, Failure, encode};
+use super::settings::{VhostSettings, set_vhost};
 use super::table::{Table, field};
 use super::{Connection, Output, print_json, rows, say};
 
@@ -19,7 +20,7 @@ const INPUT_MAX_BYTES: u64 = 20 * 1024 * 1024;
 pub(crate) struct InVhost {
     /// The virtual host.
     #[arg(long, short = 'p', value_name = "NAME", default_value = "/")]
-    vhost: String,
+    pub(super) vhost: String,
 }
 
 /// The command line of `warren users`.
@@ -74,6 +75,8 @@ pub(crate) enum Vhosts {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Say something else of a virtual host; what is left out stays.
+    Set(VhostSettings),
     /// Delete a virtual host and everything in it, messages too.
     Delete {
         /// Its name.
@@ -234,7 +237,12 @@ pub(crate) fn users(command: &Users) -> Result<(), Failure> {
 /// [`Failure`] when the node cannot be asked or refuses.
 pub(crate) fn vhosts(command: &Vhosts) -> Result<(), Failure> {
     match command {
-        Vhosts::List(connection) => list(connection, "/api/vhosts", &["name"]),
+        Vhosts::List(connection) => list(
+            connection,
+            "/api/vhosts",
+            &["name", "description", "tags", "default_queue_type", "protected_from_deletion"],
+        ),
+        Vhosts::Set(settings) => set_vhost(settings),
         Vhosts::Add { name, connection } => {
             connection.api()?.change(Change::Put, &format!("/api/vhosts/{}", encode(name)), &json!({}))
         }
@@ -316,12 +324,12 @@ pub(crate) fn definitions(command: &Definitions) -> Result<(), Failure> {
     }
 }
 
-fn delete(connection: &Connection, path: &str) -> Result<(), Failure> {
+pub(super) fn delete(connection: &Connection, path: &str) -> Result<(), Failure> {
     connection.api()?.change(Change::Delete, path, &Value::Null)
 }
 
 /// Prints a listing: these fields of every object, or all of it as JSON.
-fn list(connection: &Connection, path: &str, fields: &[&'static str]) -> Result<(), Failure> {
+pub(super) fn list(connection: &Connection, path: &str, fields: &[&'static str]) -> Result<(), Failure> {
     let found = connection.api()?.get(path)?;
     match connection.output {
         Output::Json => print_json(&found),

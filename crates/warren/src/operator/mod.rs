@@ -4,6 +4,7 @@
 mod api;
 mod manage;
 mod nodes;
+mod settings;
 mod table;
 
 use std::io::Write as _;
@@ -19,6 +20,9 @@ pub(crate) use self::manage::{
 };
 use self::nodes::nodes_table;
 pub(crate) use self::nodes::{NodesArguments, nodes};
+pub(crate) use self::settings::{
+    Limits, Parameters, TopicPermissions, limits, parameters, topic_permissions,
+};
 use self::table::{Table, field, number};
 
 /// Which node is asked, as whom, and how the answer is printed.

@@ -1,0 +1,99 @@
+//! Messages that operators publish and get: for trying things out, not for work.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use warren_broker::admin::{AfterGet, GotInfo, PublishInfo};
+
+use super::Asked;
+use crate::answer::Answer;
+use crate::auth::Access;
+use crate::error::ApiError;
+use crate::table;
+
+/// Most messages of one get.
+const GET_MAX: u64 = 10_000;
+
+impl Asked<'_> {
+    pub(super) async fn get_messages(&self, vhost: &str, queue: &str) -> Result<Answer, ApiError> {
+        self.vhost_of_put(vhost)?;
+        self.caller.must_have(Access::Read, vhost, queue)?;
+        self.object.must_have(&["count", "ackmode", "encoding"])?;
+        let after = match self.object.text("ackmode")?.unwrap_or_default() {
+            "ack_requeue_true" => AfterGet::Requeue,
+            "ack_requeue_false" => AfterGet::Ack,
+            "reject_requeue_true" => AfterGet::RequeueFailed,
+            "reject_requeue_false" => AfterGet::Reject,
+            other => return Err(ApiError::BadRequest(format!("unknown ackmode: {other}"))),
+        };
+        let base64 = match self.object.text("encoding")?.unwrap_or_default() {
+            "auto" => false,
+            "base64" => true,
+            other => return Err(ApiError::BadRequest(format!("unsupported encoding: {other}"))),
+        };
+        let number = |key: &str| {
+            let value = self.object.get(key);
+            let text = value.and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
+            value.and_then(Value::as_u64).or(text)
+        };
+        let count =
+            number("count").ok_or_else(|| ApiError::BadRequest("count must be a whole number".to_owned()))?;
+        let truncate = number("truncate").and_then(|bytes| usize::try_from(bytes).ok());
+        let count = u32::try_from(count.min(GET_MAX)).unwrap_or(u32::MAX);
+        let got = self.admin.get_messages(vhost, queue, count, after).await;
+        let got = got.map_err(|error| match ApiError::from(error) {
+            ApiError::ObjectNotFound => {
+                ApiError::ParentNotFound(format!("no queue '{queue}' in vhost '{vhost}'"))
+            }
+            other => other,
+        })?;
+        Ok(Answer::List(got.iter().map(|message| shape(message, base64, truncate)).collect()))
+    }
+
+    pub(super) async fn publish(&self, vhost: &str, exchange: &str) -> Result<Answer, ApiError> {
+        self.vhost_of_put(vhost)?;
+        self.object.must_have(&["properties", "routing_key", "payload", "payload_encoding"])?;
+        let payload = self.object.text("payload")?.unwrap_or_default();
+        let payload = match self.object.text("payload_encoding")?.unwrap_or_default() {
+            "string" => payload.as_bytes().to_vec(),
+            "base64" => STANDARD
+                .decode(payload)
+                .map_err(|_| ApiError::BadRequest("payload is no base64".to_owned()))?,
+            other => return Err(ApiError::BadRequest(format!("unsupported encoding: {other}"))),
+        };
+        let publish = PublishInfo {
+            user: self.caller.name.clone(),
+            vhost: vhost.to_owned(),
+            exchange: exchange.to_owned(),
+            routing_key: self.object.text("routing_key")?.unwrap_or_default().to_owned(),
+            properties: table::from_json(self.object.get("properties"))?,
+            payload: payload.into(),
+        };
+        let routed = self.admin.publish(publish).await.map_err(|error| match ApiError::from(error) {
+            // RabbitMQ tells an absent exchange so.
+            ApiError::ObjectNotFound => {
+                ApiError::BadRequest(format!("404 NOT_FOUND - no exchange '{exchange}' in vhost '{vhost}'"))
+            }
+            other => other,
+        })?;
+        Ok(Answer::Document(json!({ "routed": routed })))
+    }
+}
+
+fn shape(message: &GotInfo, base64: bool, truncate: Option<usize>) -> Value {
+    let shown = message.payload.get(..truncate.unwrap_or(usize::MAX)).unwrap_or(&message.payload);
+    let (payload, encoding) = match std::str::from_utf8(shown) {
+        Ok(text) if !base64 => (text.to_owned(), "string"),
+        Ok(_) | Err(_) => (STANDARD.encode(shown), "base64"),
+    };
+    json!({
+        "payload_bytes": message.payload.len(),
+        "redelivered": message.redelivered,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "message_count": message.remaining,
+        "properties": table::to_json(&message.properties),
+        "payload": payload,
+        "payload_encoding": encoding,
+    })
+}

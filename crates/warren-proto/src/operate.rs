@@ -1,0 +1,354 @@
+//! What nodes ask each other for operators: which clients each of them serves, how many, and to close one. Before:
+//! `warren-broker` on the node that an operator asks. After: `warren-broker` on the others.
+
+use bytes::Bytes;
+use prost::Message as _;
+use warren_types::{ConnectionId, FieldTable, NodeId, table};
+
+use crate::DecodeError;
+use crate::generated::operate as wire;
+
+/// Most connections, channels or consumers of one answer that are read.
+const ITEMS_MAX: usize = 1 << 20;
+
+/// A question to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Its client connections; detailed: with their channels and consumers.
+    List {
+        /// With channels and consumers.
+        detailed: bool,
+    },
+    /// How many there are, for limits.
+    Count {
+        /// Of this virtual host.
+        vhost: String,
+        /// Of this user.
+        user: String,
+    },
+    /// Close a connection with 320.
+    Close {
+        /// Its name.
+        name: String,
+        /// What its client is told.
+        reason: String,
+    },
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `List`.
+    Connections(Vec<ConnectionInfo>),
+    /// To `Count`.
+    Counts(ClientCounts),
+    /// To `Close`: whether there is such a connection.
+    Closed(bool),
+}
+
+/// How many clients there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCounts {
+    /// Connections to the virtual host.
+    pub vhost_connections: u64,
+    /// Connections of the user.
+    pub user_connections: u64,
+    /// Channels of the user.
+    pub user_channels: u64,
+}
+
+/// A client connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionInfo {
+    /// Its number on its node.
+    pub id: ConnectionId,
+    /// The node that serves it.
+    pub node: NodeId,
+    /// `PEER:PORT -> HOST:PORT`, RabbitMQ's connection name.
+    pub name: String,
+    /// The name that the client gave (`connection_name`).
+    pub user_provided_name: Option<String>,
+    /// The user; empty before login.
+    pub user: String,
+    /// The vhost; empty before `connection.open`.
+    pub vhost: String,
+    /// Open channels.
+    pub channels: u16,
+    /// Milliseconds since 1970.
+    pub connected_at: u64,
+    /// Heartbeat in seconds.
+    pub heartbeat_s: u16,
+    /// Largest frame.
+    pub frame_max: u32,
+    /// Client properties as sent.
+    pub client_properties: FieldTable,
+    /// Its channels, if they were asked for.
+    pub open: Vec<ChannelInfo>,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelInfo {
+    /// Its number.
+    pub number: u16,
+    /// Deliveries that the client holds.
+    pub unacknowledged: u64,
+    /// Publishes not yet confirmed; `None` when not in confirm mode.
+    pub unconfirmed: Option<u64>,
+    /// In transactional mode.
+    pub transactional: bool,
+    /// Prefetch of consumers that start from now on; 0 is no limit.
+    pub prefetch: u16,
+    /// Prefetch of all consumers together; 0 is no limit.
+    pub global_prefetch: u16,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerInfo>,
+}
+
+/// A consumer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerInfo {
+    /// Its tag.
+    pub tag: String,
+    /// Its queue.
+    pub queue: String,
+    /// The client acknowledges.
+    pub ack_required: bool,
+    /// No other consumer may be there.
+    pub exclusive: bool,
+    /// Its prefetch; 0 is no limit.
+    pub prefetch: u16,
+    /// Its arguments.
+    pub arguments: FieldTable,
+}
+
+impl Question {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        use wire::question::Question as Wire;
+        let question = match self {
+            Self::List { detailed } => Wire::List(wire::List { detailed: *detailed }),
+            Self::Count { vhost, user } => {
+                Wire::Count(wire::Count { vhost: vhost.clone(), user: user.clone() })
+            }
+            Self::Close { name, reason } => {
+                Wire::Close(wire::Close { name: name.clone(), reason: reason.clone() })
+            }
+        };
+        wire::Question { question: Some(question) }.encode_to_vec().into()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: damaged, or a question that this version does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        use wire::question::Question as Wire;
+        const WHAT: &str = "operator's question";
+        let message = wire::Question::decode(bytes)
+            .map_err(|error| DecodeError::Malformed { what: WHAT, reason: error.to_string() })?;
+        Ok(match message.question.ok_or(DecodeError::Unknown { what: WHAT })? {
+            Wire::List(list) => Self::List { detailed: list.detailed },
+            Wire::Count(count) => Self::Count { vhost: count.vhost, user: count.user },
+            Wire::Close(close) => Self::Close { name: close.name, reason: close.reason },
+        })
+    }
+}
+
+impl Reply {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        use wire::reply::Reply as Wire;
+        let reply = match self {
+            Self::Connections(connections) => Wire::Connections(wire::Connections {
+                connections: connections.iter().map(connection_to_wire).collect(),
+            }),
+            Self::Counts(counts) => Wire::Counts(wire::Counts {
+                vhost_connections: counts.vhost_connections,
+                user_connections: counts.user_connections,
+                user_channels: counts.user_channels,
+            }),
+            Self::Closed(found) => Wire::Closed(wire::Closed { found: *found }),
+        };
+        wire::Reply { reply: Some(reply) }.encode_to_vec().into()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: damaged, larger than any node is, or an answer that this version does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        use wire::reply::Reply as Wire;
+        let message = wire::Reply::decode(bytes)
+            .map_err(|error| DecodeError::Malformed { what: WHAT, reason: error.to_string() })?;
+        Ok(match message.reply.ok_or(DecodeError::Unknown { what: WHAT })? {
+            Wire::Connections(list) => Self::Connections(
+                bounded(list.connections)?.into_iter().map(connection_from_wire).collect::<Result<_, _>>()?,
+            ),
+            Wire::Counts(counts) => Self::Counts(ClientCounts {
+                vhost_connections: counts.vhost_connections,
+                user_connections: counts.user_connections,
+                user_channels: counts.user_channels,
+            }),
+            Wire::Closed(closed) => Self::Closed(closed.found),
+        })
+    }
+}
+
+const WHAT: &str = "answer for an operator";
+
+fn bounded<T>(items: Vec<T>) -> Result<Vec<T>, DecodeError> {
+    if items.len() > ITEMS_MAX { Err(DecodeError::Field { what: WHAT, field: "items" }) } else { Ok(items) }
+}
+
+fn table_to_wire(table: &FieldTable) -> Bytes {
+    let mut bytes = Vec::new();
+    table::encode(table, &mut bytes);
+    bytes.into()
+}
+
+fn table_from_wire(bytes: &[u8]) -> Result<FieldTable, DecodeError> {
+    table::decode(bytes).map_err(|_| DecodeError::Field { what: WHAT, field: "table" })
+}
+
+fn small(number: u32, field: &'static str) -> Result<u16, DecodeError> {
+    u16::try_from(number).map_err(|_| DecodeError::Field { what: WHAT, field })
+}
+
+fn connection_to_wire(info: &ConnectionInfo) -> wire::Connection {
+    wire::Connection {
+        id: info.id.0,
+        name: info.name.clone(),
+        user_provided_name: info.user_provided_name.clone(),
+        user: info.user.clone(),
+        vhost: info.vhost.clone(),
+        channels: info.channels.into(),
+        connected_at_ms: info.connected_at,
+        heartbeat_s: info.heartbeat_s.into(),
+        frame_max: info.frame_max,
+        client_properties: table_to_wire(&info.client_properties),
+        open: info.open.iter().map(channel_to_wire).collect(),
+        node: info.node.0,
+    }
+}
+
+fn connection_from_wire(info: wire::Connection) -> Result<ConnectionInfo, DecodeError> {
+    Ok(ConnectionInfo {
+        id: ConnectionId(info.id),
+        node: NodeId(info.node),
+        name: info.name,
+        user_provided_name: info.user_provided_name,
+        user: info.user,
+        vhost: info.vhost,
+        channels: small(info.channels, "channels")?,
+        connected_at: info.connected_at_ms,
+        heartbeat_s: small(info.heartbeat_s, "heartbeat")?,
+        frame_max: info.frame_max,
+        client_properties: table_from_wire(&info.client_properties)?,
+        open: bounded(info.open)?.into_iter().map(channel_from_wire).collect::<Result<_, _>>()?,
+    })
+}
+
+fn channel_to_wire(info: &ChannelInfo) -> wire::Channel {
+    wire::Channel {
+        number: info.number.into(),
+        unacknowledged: info.unacknowledged,
+        unconfirmed: info.unconfirmed,
+        transactional: info.transactional,
+        prefetch: info.prefetch.into(),
+        global_prefetch: info.global_prefetch.into(),
+        consumers: info.consumers.iter().map(consumer_to_wire).collect(),
+    }
+}
+
+fn channel_from_wire(info: wire::Channel) -> Result<ChannelInfo, DecodeError> {
+    Ok(ChannelInfo {
+        number: small(info.number, "channel")?,
+        unacknowledged: info.unacknowledged,
+        unconfirmed: info.unconfirmed,
+        transactional: info.transactional,
+        prefetch: small(info.prefetch, "prefetch")?,
+        global_prefetch: small(info.global_prefetch, "prefetch")?,
+        consumers: bounded(info.consumers)?.into_iter().map(consumer_from_wire).collect::<Result<_, _>>()?,
+    })
+}
+
+fn consumer_to_wire(info: &ConsumerInfo) -> wire::Consumer {
+    wire::Consumer {
+        tag: info.tag.clone(),
+        queue: info.queue.clone(),
+        ack_required: info.ack_required,
+        exclusive: info.exclusive,
+        prefetch: info.prefetch.into(),
+        arguments: table_to_wire(&info.arguments),
+    }
+}
+
+fn consumer_from_wire(info: wire::Consumer) -> Result<ConsumerInfo, DecodeError> {
+    Ok(ConsumerInfo {
+        tag: info.tag,
+        queue: info.queue,
+        ack_required: info.ack_required,
+        exclusive: info.exclusive,
+        prefetch: small(info.prefetch, "prefetch")?,
+        arguments: table_from_wire(&info.arguments)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_answers_survive_a_round_trip_and_damage_is_refused() {
+        let consumer = ConsumerInfo {
+            tag: "t".to_owned(),
+            queue: "q".to_owned(),
+            ack_required: true,
+            exclusive: false,
+            prefetch: 7,
+            arguments: FieldTable::default(),
+        };
+        let channel = ChannelInfo {
+            number: 3,
+            unacknowledged: 2,
+            unconfirmed: Some(0),
+            transactional: false,
+            prefetch: 1,
+            global_prefetch: 0,
+            consumers: vec![consumer],
+        };
+        let connection = ConnectionInfo {
+            id: ConnectionId(9),
+            node: NodeId(4),
+            name: "a -> b".to_owned(),
+            user_provided_name: None,
+            user: "u".to_owned(),
+            vhost: "/".to_owned(),
+            channels: 1,
+            connected_at: 5,
+            heartbeat_s: 60,
+            frame_max: 131_072,
+            client_properties: FieldTable::default(),
+            open: vec![channel],
+        };
+        let counts = ClientCounts { vhost_connections: 1, user_connections: 2, user_channels: 3 };
+        for reply in [Reply::Connections(vec![connection]), Reply::Counts(counts), Reply::Closed(true)] {
+            let bytes = reply.encode();
+            assert_eq!(Reply::decode(&bytes), Ok(reply));
+            for end in 1..bytes.len() {
+                drop(Reply::decode(&bytes[..end]));
+            }
+        }
+        for question in [
+            Question::List { detailed: true },
+            Question::Count { vhost: "/".to_owned(), user: "u".to_owned() },
+            Question::Close { name: "n".to_owned(), reason: "r".to_owned() },
+        ] {
+            assert_eq!(Question::decode(&question.encode()), Ok(question));
+        }
+        assert!(Question::decode(&[]).is_err() && Reply::decode(&[0xff]).is_err());
+    }
+}

@@ -1,0 +1,277 @@
+"""What operators say, over HTTP at one node, and what clients of the others see of it."""
+
+import base64
+import json
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+
+import pytest
+from kit import amqp
+from kit.wait import eventually
+
+
+def http(node, method, path, body=None, user="guest:guest", headers=None):
+    """The status and the JSON of an answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{node.http_port}/api{path}", data, method=method)
+    request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    for key, value in (headers or {}).items():
+        request.add_header(key, value)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            status, text = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read()
+    return status, json.loads(text) if text else None
+
+
+def quoted(text):
+    return urllib.parse.quote(text, "")
+
+
+@pytest.fixture
+def nodes(own_broker):
+    return own_broker.cluster.nodes
+
+
+@pytest.fixture
+def place(nodes):
+    """A vhost and a user of its own, which may do everything there."""
+    name = f"v-{uuid.uuid4().hex[:8]}"
+    assert http(nodes[0], "PUT", f"/vhosts/{name}", {})[0] == 201
+    assert http(nodes[0], "PUT", f"/users/{name}", {"password": "p", "tags": "management"})[0] == 201
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    assert http(nodes[0], "PUT", f"/permissions/{name}/{name}", everything)[0] == 201
+    yield name
+    http(nodes[0], "DELETE", f"/vhosts/{name}/deletion/protection")
+    http(nodes[0], "DELETE", f"/vhosts/{name}")
+    http(nodes[0], "DELETE", f"/users/{name}")
+
+
+@pytest.fixture
+def enter(raw, place, nodes):
+    """Connects to the vhost as its user, once the node knows both."""
+
+    def connect(node=0):
+        path = f"/permissions/{place}/{place}"
+        eventually(lambda: http(nodes[node], "GET", path)[0] == 200, "the node knows the user")
+        return raw(node).login(place, "p", vhost=place)
+
+    return connect
+
+
+def refused(client, place):
+    """Logs in up to `connection.open`, which must be refused."""
+    client.start()
+    client.start_ok(place, "p")
+    tuned = client.expect("connection.tune", 0)
+    client.send(0, "connection.tune-ok", channel_max=tuned.channel_max, frame_max=tuned.frame_max, heartbeat=0)
+    client.send(0, "connection.open", virtual_host=place)
+    return client
+
+
+def test_connections_of_a_vhost_are_limited_over_all_nodes(nodes, place, enter, raw):
+    first = enter(0)
+    assert http(nodes[1], "PUT", f"/vhost-limits/{place}/max-connections", {"value": 2})[0] == 204
+    eventually(lambda: http(nodes[2], "GET", f"/vhost-limits/{place}")[1], "the limit is known")
+    second = enter(1)
+    text = f"NOT_ALLOWED - access to vhost '{place}' refused for user '{place}': connection limit (2) is reached"
+    refused(raw(2), place).expect_connection_close(530, text, "connection.open")
+    first.close()
+    third = eventually(lambda: try_to(lambda: enter(2)), "there is room again")
+    assert http(nodes[1], "DELETE", f"/vhost-limits/{place}/max-connections")[0] == 204
+    for client in (second, third):
+        client.close()
+
+
+def try_to(make):
+    try:
+        return make()
+    except amqp.Unexpected:
+        return None
+
+
+def test_connections_and_channels_of_a_user_are_limited(nodes, place, enter, raw):
+    assert http(nodes[0], "PUT", f"/user-limits/{place}/max-channels", {"value": 2})[0] == 204
+    eventually(lambda: http(nodes[1], "GET", f"/user-limits/{place}")[1], "the limit is known")
+    client = enter(1)
+    client.channel(1)
+    client.channel(2)
+    client.send(3, "channel.open")
+    text = f"number of channels opened for user '{place}' has reached the maximum allowed user limit of (2)"
+    client.expect_connection_close(530, f"NOT_ALLOWED - {text}")
+    assert http(nodes[0], "PUT", f"/user-limits/{place}/max-connections", {"value": 0})[0] == 204
+    eventually(lambda: len(http(nodes[1], "GET", f"/user-limits/{place}")[1][0]["value"]) == 2, "the limit is known")
+    text = f"NOT_ALLOWED - connection refused for user '{place}': user connection limit (0) is reached"
+    refused(raw(1), place).expect_connection_close(530, text, "connection.open")
+
+
+def test_queues_of_a_vhost_are_limited(nodes, place, enter):
+    assert http(nodes[0], "PUT", f"/vhost-limits/{place}/max-queues", {"value": 1})[0] == 204
+    client = enter(1)
+    client.channel(1)
+    client.declare(1, "one", durable=True)
+    client.declare(1, "one", durable=True)
+    client.send(1, "queue.declare", queue="two")
+    text = f"cannot declare queue 'two': queue limit in vhost '{place}' (1) is reached"
+    client.expect_channel_close(1, 406, f"PRECONDITION_FAILED - {text}", "queue.declare")
+    status, answer = http(nodes[2], "PUT", f"/queues/{place}/two", {})
+    assert (status, answer["reason"]) == (400, text)
+
+
+def test_a_default_queue_type_is_stored_with_the_queue(nodes, place, enter):
+    assert http(nodes[0], "PUT", f"/vhosts/{place}", {"default_queue_type": "quorum"})[0] == 204
+    client = enter(1)
+    client.channel(1)
+    known = lambda: http(nodes[1], "GET", f"/vhosts/{place}")[1]["default_queue_type"] == "quorum"  # noqa: E731
+    eventually(known, "the node knows the type")
+    client.declare(1, "durable", durable=True)
+    client.declare(1, "durable", durable=True)
+    client.declare(1, "durable", durable=True, arguments={"x-queue-type": "quorum"})
+    client.declare(1, "exclusive", exclusive=True)
+    shown = http(nodes[1], "GET", f"/queues/{place}/durable")[1]
+    assert (shown["type"], shown["arguments"]) == ("quorum", {"x-queue-type": "quorum"})
+    assert http(nodes[1], "GET", f"/queues/{place}/exclusive")[1]["type"] == "classic"
+
+
+def test_a_protected_vhost_stays(nodes, place):
+    assert http(nodes[0], "POST", f"/vhosts/{place}/deletion/protection")[0] == 204
+    assert http(nodes[0], "DELETE", f"/vhosts/{place}")[0] == 412
+    assert http(nodes[0], "DELETE", f"/vhosts/{place}/deletion/protection")[0] == 204
+    assert http(nodes[0], "DELETE", f"/vhosts/{place}")[0] == 204
+
+
+def test_topic_permissions_decide_over_routing_keys(nodes, place, enter):
+    path = f"/topic-permissions/{place}/{place}"
+    body = {"exchange": "amq.topic", "write": "^{username}\\.", "read": "^news\\."}
+    assert http(nodes[0], "PUT", path, body)[0] == 201
+    eventually(lambda: http(nodes[1], "GET", path)[0] == 200, "the node knows the permission")
+    client = enter(1)
+    client.confirm_channel(1)
+    client.declare(1, "q")
+    client.call(1, "queue.bind", queue="q", exchange="amq.topic", routing_key="news.#")
+    client.publish_confirmed(1, "amq.topic", f"{place}.a", b"allowed")
+    client.publish(1, "amq.topic", "other.a", b"refused")
+    text = f"topic 'other.a' in exchange 'amq.topic' in vhost '{place}' refused for user '{place}'"
+    client.expect_channel_close(1, 403, f"ACCESS_REFUSED - write access to {text}", "basic.publish")
+    client.channel(1)
+    client.send(1, "queue.bind", queue="q", exchange="amq.topic", routing_key="other.a")
+    client.expect_channel_close(1, 403, f"ACCESS_REFUSED - read access to {text}", "queue.bind")
+    # Allowed again at once for a channel that is open.
+    client.confirm_channel(2)
+    assert http(nodes[0], "DELETE", path)[0] == 204
+    eventually(lambda: http(nodes[1], "GET", path)[0] == 404, "the node forgets the permission")
+    client.publish_confirmed(2, "amq.topic", "other.a", b"allowed")
+
+
+def test_messages_are_published_and_got_over_http_at_any_node(nodes, place, enter):
+    assert http(nodes[0], "PUT", f"/queues/{place}/q", {"durable": True})[0] == 201
+    body = {"properties": {"delivery_mode": 2, "headers": {"h": 1}}, "routing_key": "q", "payload": "hello",
+            "payload_encoding": "string"}  # fmt: skip
+    user = f"{place}:p"
+    publish = f"/exchanges/{place}/amq.default/publish"
+    known = lambda: http(nodes[1], "GET", f"/queues/{place}/q")[0] == 200  # noqa: E731
+    eventually(known, "the node knows the queue")
+    assert http(nodes[1], "POST", publish, body, user) == (200, {"routed": True})
+    assert http(nodes[1], "POST", publish, {**body, "routing_key": "none"}, user) == (200, {"routed": False})
+    status, answer = http(nodes[1], "POST", f"/exchanges/{place}/none/publish", body, user)
+    assert (status, answer["reason"]) == (400, f"404 NOT_FOUND - no exchange 'none' in vhost '{place}'")
+    get = lambda node, mode: http(node, "POST", f"/queues/{place}/q/get",  # noqa: E731
+                                  {"count": 10, "ackmode": mode, "encoding": "auto"}, user)[1]
+    (got,) = get(nodes[2], "ack_requeue_true")
+    assert (got["payload"], got["redelivered"], got["routing_key"]) == ("hello", False, "q")
+    assert got["properties"] == {"delivery_mode": 2, "headers": {"h": 1}}
+    (again,) = eventually(lambda: get(nodes[0], "reject_requeue_true"), "it is back")
+    assert again["redelivered"] is True
+    eventually(lambda: get(nodes[1], "ack_requeue_false"), "it is back")
+    assert get(nodes[0], "ack_requeue_false") == []
+
+
+def test_clients_of_all_nodes_are_listed_and_closed_from_any(nodes, place, enter):
+    clients = [enter(node) for node in range(3)]
+    for client in clients:
+        client.channel(7)
+    clients[1].declare(7, "q")
+    tag = clients[1].consume(7, "q")
+    listed = http(nodes[0], "GET", f"/vhosts/{place}/connections")[1]
+    assert sorted(one["node"] for one in listed) == ["n1", "n2", "n3"]
+    channels = http(nodes[2], "GET", f"/vhosts/{place}/channels")[1]
+    assert [one["number"] for one in channels] == [7, 7, 7]
+    (consumer,) = http(nodes[0], "GET", f"/consumers/{place}")[1]
+    assert (consumer["consumer_tag"], consumer["queue"]["name"]) == (tag, "q")
+    assert consumer["channel_details"]["node"] == "n2"
+    overview = http(nodes[0], "GET", "/overview")[1]
+    assert overview["object_totals"]["connections"] >= 3
+    name = next(one["name"] for one in listed if one["node"] == "n3")
+    assert http(nodes[0], "DELETE", f"/connections/{quoted(name)}", headers={"X-Reason": "enough"})[0] == 204
+    clients[2].expect_connection_close(320, "CONNECTION_FORCED - enough")
+    assert http(nodes[0], "DELETE", f"/connections/username/{place}")[0] == 204
+    clients[0].expect_connection_close(320)
+    clients[1].expect_connection_close(320)
+
+
+def test_everything_said_travels_in_definitions(nodes, place):
+    node = nodes[0]
+    assert http(node, "PUT", f"/vhosts/{place}", {"description": "d", "tags": "a", "default_queue_type": "quorum"})[0] == 204
+    assert http(node, "PUT", f"/vhost-limits/{place}/max-queues", {"value": 9})[0] == 204
+    assert http(node, "PUT", f"/user-limits/{place}/max-channels", {"value": 8})[0] == 204
+    topic = {"exchange": "amq.topic", "write": "^a", "read": "^b"}
+    assert http(node, "PUT", f"/topic-permissions/{place}/{place}", topic)[0] == 201
+    shovel = {"src-queue": "a", "dest-queue": "b"}
+    assert http(node, "PUT", f"/parameters/shovel/{place}/s", {"value": shovel})[0] == 201
+    assert http(node, "PUT", f"/global-parameters/{place}", {"value": {"x": [1, None]}})[0] == 201
+    document = http(node, "GET", "/definitions")[1]
+
+    def of_place(document):
+        return [
+            next(one for one in document["vhosts"] if one["name"] == place)["metadata"],
+            next(one for one in document["users"] if one["name"] == place)["limits"],
+            [one for one in document["topic_permissions"] if one["vhost"] == place],
+            [one for one in document["parameters"] if one["vhost"] == place],
+            [one for one in document["global_parameters"] if one["name"] == place],
+        ]
+
+    before = of_place(document)
+    assert before[0] == {"description": "d", "tags": ["a"], "default_queue_type": "quorum"}
+    assert before[1] == {"max-channels": 8}
+    assert [one["component"] for one in before[3]] == ["vhost-limits", "shovel"]
+    assert http(node, "DELETE", f"/vhosts/{place}")[0] == 204
+    assert http(node, "DELETE", f"/users/{place}")[0] == 204
+    assert http(node, "DELETE", f"/global-parameters/{place}")[0] == 204
+    assert http(node, "POST", "/definitions", document)[0] == 204
+    assert of_place(http(node, "GET", "/definitions")[1]) == before
+    assert http(node, "DELETE", f"/global-parameters/{place}")[0] == 204
+
+
+def test_the_command_line_sets_limits_topic_permissions_and_parameters(nodes, place):
+    def warren(*arguments, code=0):
+        node = nodes[1]
+        command = [node.cluster.binary, *arguments, "--node", f"http://127.0.0.1:{node.http_port}", "-o", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, f"{arguments}: {done.returncode}, {done.stderr}"
+        return json.loads(done.stdout) if done.stdout.strip() else done.stderr
+
+    warren("limits", "set", "max-queues", "5", "-p", place)
+    warren("limits", "set", "max-channels", "4", "--of-user", place)
+    warren("limits", "set", "max-dreams", "4", "--of-user", place, code=1)
+    assert {"vhost": place, "value": {"max-queues": 5}} in warren("limits", "list")
+    assert {"user": place, "value": {"max-channels": 4}} in warren("limits", "list", "--users")
+    warren("limits", "clear", "max-queues", "-p", place)
+    warren("topic-permissions", "set", place, "amq.topic", "--write", "^a", "-p", place)
+    record = {"user": place, "vhost": place, "exchange": "amq.topic", "write": "^a", "read": ""}
+    assert record in warren("topic-permissions", "list")
+    warren("topic-permissions", "clear", place, "-p", place)
+    warren("parameters", "set", "s", '{"src-queue":"a"}', "--component", "shovel", "-p", place)
+    assert any(one["vhost"] == place and one["name"] == "s" for one in warren("parameters", "list"))
+    warren("parameters", "clear", "s", "--component", "shovel", "-p", place)
+    warren("parameters", "set", place, "[1]", "--global")
+    assert {"name": place, "value": [1]} in warren("parameters", "list", "--global")
+    warren("parameters", "clear", place, "--global")
+    warren("vhosts", "set", place, "--description", "of tests", "--protected", "true")
+    warren("vhosts", "delete", place, code=1)
+    (vhost,) = [one for one in warren("vhosts", "list") if one["name"] == place]
+    assert (vhost["description"], vhost["protected_from_deletion"]) == ("of tests", True)
+    warren("vhosts", "set", "nowhere", "--description", "x", code=4)
