@@ -61,7 +61,9 @@ fn a_consistent_hash_shares_by_weight() {
 #[test]
 fn the_order_of_bindings_does_not_matter_nor_does_a_snapshot_change_a_route() {
     let mut catalogue = of(ExchangeKind::ConsistentHash);
-    ["a", "b", "c", "d"].iter().for_each(|name| drop(declared(&mut catalogue, queue(name))));
+    for name in ["a", "b", "c", "d"] {
+        declared(&mut catalogue, queue(name));
+    }
     let mut other = catalogue.clone();
     for name in ["a", "b", "c", "d"] {
         apply(&mut catalogue, Command::Bind(to_queue("x", name, "2")));
