@@ -1,5 +1,7 @@
 """Exchanges that send each message to one of their queues. RabbitMQ has most of these as plugins."""
 
+import itertools
+
 import pytest
 
 pytestmark = pytest.mark.usefixtures("own_broker")
@@ -9,11 +11,14 @@ pytestmark = pytest.mark.usefixtures("own_broker")
 def exchange(client, name):
     """Declares an exchange of a type, with queues bound by these keys; their names."""
 
+    count = itertools.count()
+
     def make(kind, *keys, durable=False, **arguments):
-        made, queues = name("x"), []
+        number = next(count)
+        made, queues = name(f"x{number}"), []
         client.call(1, "exchange.declare", exchange=made, type=kind, durable=True, arguments=arguments)
         for i, key in enumerate(keys):
-            queues.append(name(f"q{i}"))
+            queues.append(name(f"q{number}-{i}"))
             client.declare(1, queues[-1], durable=durable)
             client.call(1, "queue.bind", queue=queues[-1], exchange=made, routing_key=key)
         return made, queues
