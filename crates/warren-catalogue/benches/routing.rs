@@ -1,7 +1,7 @@
 //! What a route costs: `cargo bench -p warren-catalogue --bench routing`. Each run takes another message, so nothing is
 //! remembered from one to the next.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a measurement")]
 
 #[path = "../tests/world/mod.rs"]
 mod world;
