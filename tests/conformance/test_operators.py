@@ -144,6 +144,19 @@ def test_a_protected_vhost_stays(nodes, place):
     assert http(nodes[0], "DELETE", f"/vhosts/{place}")[0] == 204
 
 
+def test_a_deleted_vhost_or_user_closes_its_connections_on_every_node(nodes, place, enter):
+    clients = [enter(node) for node in range(3)]
+    assert http(nodes[0], "DELETE", f"/vhosts/{place}")[0] == 204
+    for client in clients:
+        client.expect_connection_close(320, f"CONNECTION_FORCED - vhost '{place}' is deleted")
+    assert http(nodes[0], "PUT", f"/vhosts/{place}", {})[0] == 201
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    assert http(nodes[0], "PUT", f"/permissions/{place}/{place}", everything)[0] == 201
+    client = enter(2)
+    assert http(nodes[1], "DELETE", f"/users/{place}")[0] == 204
+    client.expect_connection_close(320, f"CONNECTION_FORCED - user '{place}' is deleted")
+
+
 def test_topic_permissions_decide_over_routing_keys(nodes, place, enter):
     path = f"/topic-permissions/{place}/{place}"
     body = {"exchange": "amq.topic", "write": "^{username}\\.", "read": "^news\\."}

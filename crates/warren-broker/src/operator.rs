@@ -15,6 +15,7 @@ use warren_proto::catalogue::{
     ApplyTo, BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord,
     PermissionRecord, PolicyRecord, UserRecord,
 };
+use warren_proto::operate::Whose;
 use warren_proto::session::{Answer, Ask, Counts};
 use warren_raft::GroupStatus;
 use warren_types::{FieldTable, GroupId, NodeId, QueueHost, QueueId, QueueSpec, ShardId};
@@ -386,7 +387,9 @@ impl Admin for Operator {
         if !self.vhosts().iter().any(|vhost| vhost == name) {
             return Err(AdminError::NotFound);
         }
-        self.change(Command::DeleteVhost { name: name.to_owned() }).await.map(drop)
+        self.change(Command::DeleteVhost { name: name.to_owned() }).await?;
+        self.close_deleted(Whose::Vhost(name.to_owned())).await;
+        Ok(())
     }
 
     async fn put_user(
@@ -409,7 +412,9 @@ impl Admin for Operator {
         if self.broker.catalogue().read().user(name).is_none() {
             return Err(AdminError::NotFound);
         }
-        self.change(Command::DeleteUser { name: name.to_owned() }).await.map(drop)
+        self.change(Command::DeleteUser { name: name.to_owned() }).await?;
+        self.close_deleted(Whose::User(name.to_owned())).await;
+        Ok(())
     }
 
     async fn set_permissions(&self, permission: PermissionInfo) -> Result<bool, AdminError> {

@@ -33,6 +33,22 @@ pub enum Question {
         /// What its client is told.
         reason: String,
     },
+    /// Close every connection of a virtual host or a user with 320.
+    CloseAll {
+        /// Which.
+        whose: Whose,
+        /// What the clients are told.
+        reason: String,
+    },
+}
+
+/// Connections that have something in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those to a virtual host.
+    Vhost(String),
+    /// Those of a user.
+    User(String),
 }
 
 /// The answer.
@@ -42,7 +58,7 @@ pub enum Reply {
     Connections(Vec<ConnectionInfo>),
     /// To `Count`.
     Counts(ClientCounts),
-    /// To `Close`: whether there is such a connection.
+    /// To `Close` and `CloseAll`: whether there is such a connection.
     Closed(bool),
 }
 
@@ -135,6 +151,13 @@ impl Question {
             Self::Close { name, reason } => {
                 Wire::Close(wire::Close { name: name.clone(), reason: reason.clone() })
             }
+            Self::CloseAll { whose, reason } => {
+                let whose = match whose {
+                    Whose::Vhost(vhost) => wire::close_all::Whose::Vhost(vhost.clone()),
+                    Whose::User(user) => wire::close_all::Whose::User(user.clone()),
+                };
+                Wire::CloseAll(wire::CloseAll { whose: Some(whose), reason: reason.clone() })
+            }
         };
         wire::Question { question: Some(question) }.encode_to_vec().into()
     }
@@ -152,6 +175,13 @@ impl Question {
             Wire::List(list) => Self::List { detailed: list.detailed },
             Wire::Count(count) => Self::Count { vhost: count.vhost, user: count.user },
             Wire::Close(close) => Self::Close { name: close.name, reason: close.reason },
+            Wire::CloseAll(close) => Self::CloseAll {
+                whose: match close.whose.ok_or(DecodeError::Field { what: WHAT, field: "whose" })? {
+                    wire::close_all::Whose::Vhost(vhost) => Whose::Vhost(vhost),
+                    wire::close_all::Whose::User(user) => Whose::User(user),
+                },
+                reason: close.reason,
+            },
         })
     }
 }
@@ -346,6 +376,8 @@ mod tests {
             Question::List { detailed: true },
             Question::Count { vhost: "/".to_owned(), user: "u".to_owned() },
             Question::Close { name: "n".to_owned(), reason: "r".to_owned() },
+            Question::CloseAll { whose: Whose::Vhost("v".to_owned()), reason: "r".to_owned() },
+            Question::CloseAll { whose: Whose::User("u".to_owned()), reason: "r".to_owned() },
         ] {
             assert_eq!(Question::decode(&question.encode()), Ok(question));
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use warren_amqp::Publish;
-use warren_proto::operate::{Question, Reply};
+use warren_proto::operate::{Question, Reply, Whose};
 use warren_proto::session::{Answer, Ask};
 use warren_types::{
     AckMode, AmqpError, ChannelNumber, Message, NodeId, Position, PublishToken, QueueSpec, ReplyCode,
@@ -39,6 +39,7 @@ pub(crate) async fn answer(broker: &Broker, question: Question) -> Reply {
         Question::List { detailed } => Reply::Connections(list(broker, detailed).await),
         Question::Count { vhost, user } => Reply::Counts(broker.connections().count(&vhost, &user)),
         Question::Close { name, reason } => Reply::Closed(close(broker, &name, &reason)),
+        Question::CloseAll { whose, reason } => Reply::Closed(close_all(broker, &whose, &reason)),
     }
 }
 
@@ -66,6 +67,24 @@ fn close(broker: &Broker, name: &str, reason: &str) -> bool {
         return false;
     };
     connection.mailbox.push(ConnectionEvent::Close(AmqpError::new(ReplyCode::ConnectionForced, reason)))
+}
+
+fn close_all(broker: &Broker, whose: &Whose, reason: &str) -> bool {
+    let mut any = false;
+    for connection in broker.connections().all() {
+        let wanted = {
+            let info = connection.info.lock();
+            match whose {
+                Whose::Vhost(vhost) => info.vhost == *vhost,
+                Whose::User(user) => info.user == *user,
+            }
+        };
+        if wanted {
+            let error = AmqpError::new(ReplyCode::ConnectionForced, reason);
+            any |= connection.mailbox.push(ConnectionEvent::Close(error));
+        }
+    }
+    any
 }
 
 impl Broker {
@@ -204,6 +223,17 @@ impl Clients for Operator {
 }
 
 impl Operator {
+    /// Closes what is connected to a vhost, or as a user, that was deleted. A node that does not answer keeps its
+    /// connections: they find nothing there any more.
+    pub(super) async fn close_deleted(&self, whose: Whose) {
+        let reason = match &whose {
+            Whose::Vhost(vhost) => format!("vhost '{vhost}' is deleted"),
+            Whose::User(user) => format!("user '{user}' is deleted"),
+        };
+        close_all(&self.broker, &whose, &reason);
+        self.broker.ask_nodes(&Question::CloseAll { whose, reason }, NODE_DEADLINE).await;
+    }
+
     async fn finish_get(&self, spec: &QueueSpec, positions: Vec<Position>, after: AfterGet) {
         if positions.is_empty() {
             return;
