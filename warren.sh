@@ -184,6 +184,7 @@ run_tests() {
     step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "the crates' tests" cargo test --locked --workspace --no-fail-fast
     step "the binary" cargo build --locked -p warren
+    step "the checker of tests/chaos" suites "tests/chaos"
     local suite
     for suite in conformance tutorials interop cluster; do
         step "tests/$suite" suites "tests/$suite"
@@ -213,6 +214,21 @@ bench() {
     exec "$CARGO_TARGET_DIR/release/warren" bench "$@"
 }
 
+# chaos [SCENARIO...] [--seconds N] [--seed N]: breaks clusters on purpose and judges what clients saw.
+chaos() {
+    need_cargo
+    need_packages curl iproute2 nftables e2fsprogs gcc libc6-dev
+    [ -n "$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null)" ] || need_packages libfaketime
+    need_venv venv requirements.txt
+    cargo build --locked -p warren
+    ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+    cd "$ROOT/tests"
+    # Namespaces and loop devices need root.
+    local run=()
+    [ "$(id -u)" = 0 ] || ! command -v sudo >/dev/null || run=(sudo)
+    "${run[@]}" env WARREN_BIN="${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren}" "$CACHE/venv/bin/python" -m chaos "$@"
+}
+
 usage() {
     cat <<'TEXT'
 ./warren.sh up       install what is missing, build, start three nodes here, send and receive first messages
@@ -221,6 +237,7 @@ usage() {
 ./warren.sh clean    stop them and remove their data
 ./warren.sh test     all tests (formatting, clippy, crates, real clients against real clusters)
 ./warren.sh check    formatting and clippy only
+./warren.sh chaos    break clusters on purpose and judge what clients saw: ./warren.sh chaos --list (needs root)
 ./warren.sh bench    the load generator: ./warren.sh bench run --help
 TEXT
 }
@@ -233,6 +250,7 @@ case ${1:-help} in
     check) check ;;
     clean) clean ;;
     bench) shift; bench "$@" ;;
+    chaos) shift; chaos "$@" ;;
     help | -h | --help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

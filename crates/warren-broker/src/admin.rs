@@ -13,6 +13,8 @@ pub use self::settings::{
     ParameterRecord, Settings, TopicPermissionRecord, UserLimits, VhostLimits, VhostMetadata,
 };
 
+use crate::alarm::{AlarmSet, Resources};
+
 /// A queue with its counts.
 #[derive(Clone, Debug)]
 pub struct QueueInfo {
@@ -57,6 +59,8 @@ pub struct NodeInfo {
     pub metadata_leader: bool,
     /// Shards it leads.
     pub shards_led: usize,
+    /// What it is short of.
+    pub alarms: AlarmSet,
     /// What it is there for: `full`, `drained` or `leaving`.
     pub duty: &'static str,
     /// The zone it stands in.
@@ -217,6 +221,8 @@ pub trait Admin: Settings + Clients + Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     /// The user's tags, if the password is right.
     fn login(&self, user: &str, password: &[u8]) -> Option<Vec<String>>;
+    /// What this node measures of its resources.
+    fn resources(&self) -> Resources;
     /// Whether `guest` may come from loopback only.
     fn guest_loopback_only(&self) -> bool;
     /// The nodes.

@@ -22,6 +22,7 @@ use warren_types::{
     AmqpError, ExclusiveOwner, GroupId, NodeId, QueueHost, QueueId, ReplyCode, SessionId, SubscriptionId,
 };
 
+use crate::alarm::Alarms;
 use crate::config::BrokerConfig;
 use crate::host::Hosts;
 use crate::limits;
@@ -50,6 +51,7 @@ pub(crate) struct Broker {
     hosts: Arc<Hosts>,
     sessions: RwLock<HashMap<QueueHost, SessionHandle>>,
     connections: Connections,
+    alarms: Alarms,
     next_subscription: AtomicU64,
     asked: Mutex<Option<Instant>>,
     this: OnceLock<std::sync::Weak<Broker>>,
@@ -96,6 +98,7 @@ impl Broker {
             max_message_size: config.max_message_size_bytes,
             ..ConnectionConfig::default()
         };
+        let alarms = Alarms::new(&config);
         let broker = Arc::new(Self {
             config,
             machine: Arc::new(machine),
@@ -107,6 +110,7 @@ impl Broker {
             hosts,
             sessions: RwLock::default(),
             connections: Connections::default(),
+            alarms,
             next_subscription: AtomicU64::new(0),
             asked: Mutex::new(None),
             this: OnceLock::new(),
@@ -149,6 +153,10 @@ impl Broker {
 
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     pub(crate) fn catalogue(&self) -> &CatalogueHandle {

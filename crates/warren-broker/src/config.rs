@@ -51,6 +51,19 @@ pub struct BrokerConfig {
     pub cache_bytes: u64,
     /// How long a stop waits for clients and leaders to move. Milliseconds. Default 20,000.
     pub shutdown_timeout_ms: u64,
+    /// Free bytes on the data directory's disk below which publishers are stopped; 0 never stops them. Default 50 MB.
+    pub disk_free_limit_bytes: u64,
+    /// Memory in use above which publishers are stopped. Default 60%.
+    pub memory_high_watermark: MemoryWatermark,
+}
+
+/// How much memory a node may use before publishers are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryWatermark {
+    /// A share of what the machine, or the control group, has. 0 turns the alarm off.
+    Percent(u8),
+    /// So many bytes. 0 turns the alarm off.
+    Bytes(u64),
 }
 
 impl Default for BrokerConfig {
@@ -78,6 +91,8 @@ impl Default for BrokerConfig {
             max_connections: 100_000,
             cache_bytes: 128 * 1024 * 1024,
             shutdown_timeout_ms: 20_000,
+            disk_free_limit_bytes: 50_000_000,
+            memory_high_watermark: MemoryWatermark::Percent(60),
         }
     }
 }

@@ -122,6 +122,7 @@ impl Undertaker {
                 ConnectionEvent::Deliver { .. }
                 | ConnectionEvent::Cancelled(_)
                 | ConnectionEvent::Describe(_)
+                | ConnectionEvent::AlarmsOver
                 | ConnectionEvent::Close(_) => {}
             }
         }

@@ -10,6 +10,9 @@ use crate::broker::random;
 /// The file, in the data directory.
 const FILE: &str = "node-id";
 
+/// There once the store is: a node that finds no store then must not begin a new one under its old id.
+const STORE_MADE: &str = "store-made";
+
 /// Why a node cannot tell who it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -60,6 +63,26 @@ pub(crate) fn load_or_draw(directory: &Path) -> Result<(NodeId, bool), IdentityE
     }
 }
 
+/// Whether this node's store has been made before. It is not the same as a first start: a node may die between the two.
+#[must_use]
+pub(crate) fn has_store(directory: &Path) -> bool {
+    directory.join(STORE_MADE).exists()
+}
+
+/// Remembers that the store is there from now on.
+///
+/// # Errors
+/// [`IdentityError::Directory`].
+pub(crate) fn note_store(directory: &Path) -> Result<(), IdentityError> {
+    if has_store(directory) {
+        return Ok(());
+    }
+    let failed = |error| IdentityError::Directory { directory: directory.display().to_string(), error };
+    let file = std::fs::File::create(directory.join(STORE_MADE)).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
 /// Which start of the node this is: the clock's milliseconds, but always higher than at the start before, whatever the
 /// clock says; the cluster refuses a start that seems older than one it knows.
 ///
@@ -90,6 +113,15 @@ mod tests {
         assert_eq!(load_or_draw(directory.path()).unwrap(), (id, false));
         std::fs::write(directory.path().join(FILE), "nonsense").unwrap();
         assert!(matches!(load_or_draw(directory.path()), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_store_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!has_store(directory.path()));
+        note_store(directory.path()).unwrap();
+        note_store(directory.path()).unwrap();
+        assert!(has_store(directory.path()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The async shells: sockets, connections, channels, routing, sessions, shards; a whole node.
 
 pub mod admin;
+mod alarm;
 mod broker;
 mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod request;
 mod router;
 mod session;
 
-pub use config::BrokerConfig;
+pub use alarm::{AlarmSet, Resources};
+pub use config::{BrokerConfig, MemoryWatermark};
 pub use identity::IdentityError;
 pub use node::{Node, StartError};

@@ -23,7 +23,7 @@ use crate::identity::{self, IdentityError};
 use crate::mailbox::Mailbox;
 use crate::operator::Operator;
 use crate::remote::RemoteSessions;
-use crate::{clock, dead_letter, listener};
+use crate::{alarm, clock, dead_letter, listener};
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
@@ -76,6 +76,7 @@ impl Node {
     /// # Errors
     /// [`StartError`]: nothing is left running.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        alarm::wait_for_room(&config).await;
         let (node, first_start) = identity::load_or_draw(&config.data_dir)?;
         let incarnation = identity::begin(&config.data_dir, clock::now().0)?;
         info!(node = %format_args!("{:016x}", node.0), name = config.node_name, first_start, "starting");
@@ -92,7 +93,9 @@ impl Node {
         let directory = config.data_dir.join("store");
         let store = {
             let directory = directory.clone();
-            tokio::task::spawn_blocking(move || Store::open(&directory, StoreOptions::default())).await
+            let options =
+                StoreOptions { must_exist: identity::has_store(&config.data_dir), ..StoreOptions::default() };
+            tokio::task::spawn_blocking(move || Store::open(&directory, options)).await
         };
         let store = match store {
             Ok(Ok(store)) => store,
@@ -101,6 +104,7 @@ impl Node {
             }
             Err(_) => return Err(StartError::Random(getrandom::Error::UNSUPPORTED)),
         };
+        identity::note_store(&config.data_dir)?;
 
         let peers = Peers::new(Hello {
             node,
@@ -162,6 +166,8 @@ impl Node {
         tokio::spawn(pass_on_deletions(Arc::clone(&broker), running.clone()));
         tokio::spawn(attach_everywhere(Arc::clone(&broker), running.clone()));
         tokio::spawn(watch_peers(Arc::clone(&broker), running.clone()));
+        tokio::spawn(alarm::measure(Arc::clone(&broker), store.clone(), running.clone()));
+        tokio::spawn(alarm::follow_peers(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
         tokio::spawn(serve_nodes(cluster, peers, services, running.clone()));

@@ -24,6 +24,7 @@ use crate::admin::{
     Admin, AdminError, BindingInfo, ConnectionInfo, ExchangeInfo, NodeChange, NodeInfo, PermissionInfo,
     PolicyInfo, QueueInfo, ShardInfo, UserInfo,
 };
+use crate::alarm::{self, Resources};
 use crate::broker::{Broker, random};
 use crate::members;
 use crate::request::delete::delete_queue;
@@ -168,6 +169,10 @@ impl Admin for Operator {
         catalogue.user(user).map(|user| user.tags.clone())
     }
 
+    fn resources(&self) -> Resources {
+        self.broker.alarms().resources()
+    }
+
     fn guest_loopback_only(&self) -> bool {
         self.broker.config().guest_loopback_only
     }
@@ -201,6 +206,11 @@ impl Admin for Operator {
                 metadata_voter: voters.contains(&node.id),
                 replicas: held(node.id).count(),
                 moving: held(node.id).filter(|shard| !shard.settled).count(),
+                alarms: if node.id == self.broker.node() {
+                    self.broker.alarms().own()
+                } else {
+                    alarm::of_peer(self.broker.peers(), node.id)
+                },
             })
             .collect()
     }

@@ -27,6 +27,8 @@ pub(crate) enum ConnectionEvent {
     Cancelled(SubscriptionId),
     /// An operator asks for its channels and consumers.
     Describe(oneshot::Sender<Vec<ChannelInfo>>),
+    /// No alarm is left: a publisher that was stopped goes on.
+    AlarmsOver,
     /// An operator or the node's stop closes it.
     Close(AmqpError),
 }

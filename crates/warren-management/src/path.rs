@@ -61,8 +61,10 @@ pub(crate) enum Resource {
 pub(crate) enum Check {
     /// Serves AMQP in contact with a majority; asked without login.
     Ready,
-    /// No memory or disk alarm.
+    /// No memory or disk alarm in the cluster.
     Alarms,
+    /// None on this node.
+    LocalAlarms,
     /// Every vhost runs.
     VirtualHosts,
     /// No group would lose its majority with this node.
@@ -101,7 +103,8 @@ impl Check {
     fn named(parts: &[&str]) -> Option<Self> {
         Some(match parts {
             ["ready-to-serve-clients" | "is-in-service" | "below-node-connection-limit"] => Self::Ready,
-            ["alarms" | "local-alarms"] => Self::Alarms,
+            ["alarms"] => Self::Alarms,
+            ["local-alarms"] => Self::LocalAlarms,
             ["virtual-hosts"] => Self::VirtualHosts,
             ["node-is-quorum-critical" | "node-is-mirror-sync-critical"] => Self::QuorumCritical,
             ["quorum-queues-without-elected-leaders", ..] => Self::Leaders,

@@ -51,6 +51,7 @@ pub(crate) async fn page(admin: &dyn Admin, started: Instant) -> String {
     page.both("connections", "Client connections.", connections.len() as u64);
     let channels = connections.iter().map(|connection| u64::from(connection.channels)).sum();
     page.both("channels", "Open channels.", channels);
+    alarm_metrics(&mut page, admin);
     process_metrics(&mut page, &Process::read(started));
     page.0
 }
@@ -103,6 +104,19 @@ async fn queue_metrics(page: &mut Page, admin: &dyn Admin) {
     page.both("queue_messages_ready_bytes", "Bytes of the bodies of ready messages.", bytes);
     let consumers = queues.iter().filter_map(|queue| queue.consumers).map(u64::from).sum();
     page.both("consumers", "Consumers of queues that this node leads.", consumers);
+}
+
+fn alarm_metrics(page: &mut Page, admin: &dyn Admin) {
+    let own = admin.nodes().into_iter().find(|node| node.this).map(|node| node.alarms).unwrap_or_default();
+    let resources = admin.resources();
+    page.gauge("rabbitmq_alarms_memory_used_watermark", "1 while the memory alarm is on.", own.memory.into());
+    page.gauge("rabbitmq_alarms_free_disk_space_watermark", "1 while the disk alarm is on.", own.disk.into());
+    page.gauge("rabbitmq_disk_space_available_bytes", "Free bytes on the disk.", resources.disk_free);
+    page.gauge(
+        "rabbitmq_disk_space_available_limit_bytes",
+        "Free bytes below which publishers are stopped.",
+        resources.disk_limit,
+    );
 }
 
 fn process_metrics(page: &mut Page, process: &Process) {

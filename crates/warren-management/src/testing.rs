@@ -1,5 +1,6 @@
 //! A broker made of fixed values, for the tests of this crate.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use warren_broker::admin::{
     ExchangeInfo, GotInfo, NodeChange, NodeInfo, ParameterRecord, PermissionInfo, PolicyInfo, PublishInfo,
     QueueInfo, Settings, ShardInfo, TopicPermissionRecord, UserInfo, UserLimits, VhostLimits, VhostMetadata,
 };
+use warren_broker::{AlarmSet, Resources};
 use warren_types::{
     AmqpError, ConnectionId, FieldTable, NodeId, QueueHost, QueueId, QueueSpec, ReplyCode, ShardId,
 };
@@ -28,13 +30,15 @@ const B: NodeId = NodeId(0xb);
 /// `guest` (administrator), `ann` (management, `/`), `mon` (monitoring), `bob` (no tag).
 pub(crate) struct Fake {
     pub(crate) ready: Result<(), String>,
+    /// What nodes are short of.
+    pub(crate) alarms: HashMap<NodeId, AlarmSet>,
     /// What was changed, as text.
     pub(crate) changes: Mutex<Vec<String>>,
 }
 
 impl Default for Fake {
     fn default() -> Self {
-        Self { ready: Ok(()), changes: Mutex::default() }
+        Self { ready: Ok(()), alarms: HashMap::new(), changes: Mutex::default() }
     }
 }
 
@@ -88,6 +92,10 @@ impl Admin for Fake {
         (password == user.as_bytes()).then_some(known.tags)
     }
 
+    fn resources(&self) -> Resources {
+        Resources { memory_limit: 1000, disk_free: 70_000_000, disk_limit: 50_000_000 }
+    }
+
     fn guest_loopback_only(&self) -> bool {
         true
     }
@@ -106,6 +114,7 @@ impl Admin for Fake {
             metadata_voter: true,
             replicas: 2,
             moving: 0,
+            alarms: self.alarms.get(&id).copied().unwrap_or_default(),
         };
         vec![node(A, "warren@a"), node(B, "warren@b")]
     }
@@ -143,6 +152,7 @@ impl Admin for Fake {
             client_properties: FieldTable::default(),
             node: A,
             open: Vec::new(),
+            blocked: false,
         }]
     }
 

@@ -1,4 +1,6 @@
 use axum::http::header;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::testing::{Client, Fake};
@@ -384,6 +386,29 @@ async fn readiness_is_told_without_login_and_with_a_reason() {
     let alarms = "/api/health/checks/alarms";
     assert_eq!(Client::new(Fake::default()).get(alarms).await.status, 401);
     assert_eq!(Client::of("ann").get(alarms).await.body, json!({ "status": "ok" }));
+}
+
+#[tokio::test]
+async fn an_alarm_of_any_node_fails_the_clusters_check_and_only_that_nodes_own() {
+    let other = warren_types::NodeId(0xb);
+    let alarms = [(other, warren_broker::AlarmSet { memory: true, disk: true })].into();
+    let mon = format!("Basic {}", STANDARD.encode("mon:mon"));
+    let client = Client::new(Fake { alarms, ..Fake::default() }).with_authorization(&mon);
+    let answer = client.get("/api/health/checks/alarms").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.body["status"], "failed");
+    assert_eq!(
+        answer.body["alarms"],
+        json!([
+            { "node": "warren@b", "resource": "disk" },
+            { "node": "warren@b", "resource": "memory" },
+        ])
+    );
+    assert_eq!(client.get("/api/health/checks/local-alarms").await.body, json!({ "status": "ok" }));
+    let nodes = client.get("/api/nodes").await.body;
+    assert_eq!((&nodes[0]["disk_free_alarm"], &nodes[1]["disk_free_alarm"]), (&json!(false), &json!(true)));
+    assert_eq!(nodes[1]["mem_alarm"], true);
+    assert_eq!(nodes[0]["disk_free_limit"], 50_000_000);
 }
 
 #[tokio::test]

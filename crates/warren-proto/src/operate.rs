@@ -98,6 +98,8 @@ pub struct ConnectionInfo {
     pub frame_max: u32,
     /// Client properties as sent.
     pub client_properties: FieldTable,
+    /// It has published during an alarm, and is not read from.
+    pub blocked: bool,
     /// Its channels, if they were asked for.
     pub open: Vec<ChannelInfo>,
 }
@@ -261,6 +263,7 @@ fn connection_to_wire(info: &ConnectionInfo) -> wire::Connection {
         client_properties: table_to_wire(&info.client_properties),
         open: info.open.iter().map(channel_to_wire).collect(),
         node: info.node.0,
+        blocked: info.blocked,
     }
 }
 
@@ -277,6 +280,7 @@ fn connection_from_wire(info: wire::Connection) -> Result<ConnectionInfo, Decode
         heartbeat_s: small(info.heartbeat_s, "heartbeat")?,
         frame_max: info.frame_max,
         client_properties: table_from_wire(&info.client_properties)?,
+        blocked: info.blocked,
         open: bounded(info.open)?.into_iter().map(channel_from_wire).collect::<Result<_, _>>()?,
     })
 }
@@ -362,6 +366,7 @@ mod tests {
             heartbeat_s: 60,
             frame_max: 131_072,
             client_properties: FieldTable::default(),
+            blocked: true,
             open: vec![channel],
         };
         let counts = ClientCounts { vhost_connections: 1, user_connections: 2, user_channels: 3 };

@@ -32,6 +32,12 @@ impl<T: Copy> Held<T> {
         self.len() == 0
     }
 
+    /// The highest position held.
+    pub(crate) fn last(&self) -> Option<Position> {
+        let ring = self.ring.iter().rev().find(|(_, value)| value.is_some()).map(|(position, _)| *position);
+        ring.max(self.strays.last_key_value().map(|(position, _)| *position))
+    }
+
     /// Adds a position, or replaces what is known of it.
     pub(crate) fn insert(&mut self, position: Position, value: T) {
         if !self.strays.is_empty() {

@@ -52,6 +52,8 @@ struct Naive {
     held: BTreeMap<u64, (Option<u64>, Known)>,
     consumers: BTreeMap<u64, (u32, i32)>,
     published: u64,
+    /// The highest position that a client has certainly seen.
+    seen_to: u64,
 }
 
 impl Naive {
@@ -135,13 +137,19 @@ fn run(steps: Vec<Step>, cache_bytes: u64) {
             Step::Settle(which) => {
                 if let Some(position) = naive.held.keys().nth(which).copied() {
                     naive.held.remove(&position);
+                    naive.seen_to = naive.seen_to.max(position);
                     bench.settle(1, &[range(position, position)]);
                 }
             }
             Step::Return { which, failed, seen } => {
                 if let Some(position) = naive.held.keys().nth(which).copied() {
                     let (_, mut known) = naive.held.remove(&position).unwrap();
-                    known.redelivered |= seen;
+                    if seen {
+                        naive.seen_to = naive.seen_to.max(position);
+                    }
+                    // What comes behind something newer must say so.
+                    let newest = naive.held.keys().next_back().copied().unwrap_or(0).max(naive.seen_to);
+                    known.redelivered |= seen || position < newest;
                     known.count += u32::from(failed);
                     naive.ready.insert(position, known);
                     bench.give_back(1, &[range(position, position)], failed, seen);

@@ -305,6 +305,18 @@ impl RaftNode {
         arrange::votes_in_metadata(&self.shared, node)
     }
 
+    /// Makes checkpoints until no body is left to be moved out of the logs, and purges them: what is written after that
+    /// to make room on the disk is little. The node fails if it cannot.
+    pub async fn checkpoint(&self) {
+        while !self.shared.stop.is_cancelled() {
+            match checkpoint::make(&self.shared).await {
+                Ok(checkpoint::Moved::Part) => {}
+                Ok(checkpoint::Moved::All) => return,
+                Err(error) => return self.shared.fail(&format!("no checkpoint: {error}")),
+            }
+        }
+    }
+
     /// Makes a last checkpoint, so that the next start is quick, and stops every group.
     pub async fn shutdown(&self) {
         if let Err(error) = checkpoint::make(&self.shared).await {

@@ -165,7 +165,7 @@ async fn stay(shared: &Shared, link: &Link, mut beats: Beats, connected: Instant
             // News does not wait for the next beat.
             Ok(()) = gossip.changed() => {
                 number += 1;
-                let beat = Beat { number, gossip: gossip.borrow_and_update().clone() };
+                let beat = shared.next_beat(number);
                 if let Err(mpsc::error::TrySendError::Closed(_)) = beats.outbound.try_send(beat) {
                     return heard;
                 }
@@ -186,7 +186,7 @@ async fn stay(shared: &Shared, link: &Link, mut beats: Beats, connected: Instant
                     shared.set_state(link.node, PeerState::Suspect { silent_since: heard });
                 }
                 number += 1;
-                let beat = Beat { number, gossip: shared.gossip() };
+                let beat = shared.next_beat(number);
                 // Full: the peer does not read, which its silence will tell.
                 if let Err(mpsc::error::TrySendError::Closed(_)) = beats.outbound.try_send(beat) {
                     return heard;
@@ -195,7 +195,7 @@ async fn stay(shared: &Shared, link: &Link, mut beats: Beats, connected: Instant
             beat = beats.inbound.message() => match beat {
                 Ok(Some(beat)) => {
                     heard = Instant::now();
-                    shared.beat(link.node, beat.gossip);
+                    shared.beat(link.node, beat);
                 }
                 Ok(None) | Err(_) => {
                     tracing::info!(node = %link.node, "peer closed the connection");

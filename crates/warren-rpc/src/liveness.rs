@@ -43,6 +43,8 @@ pub struct PeerStatus {
     pub incarnation: u64,
     /// What it told last with a beat (see [`Peers::set_gossip`](crate::Peers::set_gossip)).
     pub gossip: Bytes,
+    /// The alarms it told last (see [`Peers::set_alarms`](crate::Peers::set_alarms)).
+    pub alarms: u32,
 }
 
 impl PeerStatus {

@@ -1,6 +1,7 @@
 //! The peers of a node: who they are, how to reach them, and what is believed of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 
 use crate::dial::dial;
-use crate::generated::{CallRequest, Frame};
+use crate::generated::{Beat, CallRequest, Frame};
 use crate::link::{self, Connection, Link, greet};
 use crate::{CallError, Hello, HelloError, PeerState, PeerStatus, PeerTable, RpcError};
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
     table: watch::Sender<PeerTable>,
     pub(crate) gossip: watch::Sender<Bytes>,
+    alarms: AtomicU32,
 }
 
 /// Ends the peers' tasks when the last handle goes.
@@ -63,6 +65,7 @@ impl Peers {
             links: Mutex::default(),
             table: watch::Sender::default(),
             gossip: watch::Sender::default(),
+            alarms: AtomicU32::new(0),
         });
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         Self { shared, _alive: alive }
@@ -104,6 +107,14 @@ impl Peers {
             *told = gossip;
             news
         });
+    }
+
+    /// Sends `alarms` with every beat from now on, and at once: what this node is short of, as the callers on both sides
+    /// understand it; 0 is nothing.
+    pub fn set_alarms(&self, alarms: u32) {
+        self.shared.alarms.store(alarms, Ordering::Relaxed);
+        // Whoever sends news sends this, too.
+        self.shared.gossip.send_modify(|_| ());
     }
 
     /// Every peer's state, and each change of it.
@@ -270,7 +281,12 @@ impl Shared {
         self.hello.read().clone()
     }
 
-    pub(crate) fn gossip(&self) -> Bytes {
+    /// The next beat to a peer.
+    pub(crate) fn next_beat(&self, number: u64) -> Beat {
+        Beat { number, gossip: self.gossip(), alarms: self.alarms.load(Ordering::Relaxed) }
+    }
+
+    fn gossip(&self) -> Bytes {
         self.gossip.borrow().clone()
     }
 
@@ -299,6 +315,7 @@ impl Shared {
                 name: String::new(),
                 incarnation: 0,
                 gossip: Bytes::new(),
+                alarms: 0,
             };
             Arc::make_mut(table).insert(node, status);
         });
@@ -355,10 +372,10 @@ impl Shared {
         });
     }
 
-    pub(crate) fn beat(&self, node: NodeId, gossip: Bytes) {
+    pub(crate) fn beat(&self, node: NodeId, Beat { number: _, gossip, alarms }: Beat) {
         self.table.send_if_modified(|table| {
             let Some(status) = table.get(&node) else { return false };
-            if status.is_connected() && status.gossip == gossip {
+            if status.is_connected() && status.gossip == gossip && status.alarms == alarms {
                 return false;
             }
             if let Some(status) = Arc::make_mut(table).get_mut(&node) {
@@ -367,19 +384,24 @@ impl Shared {
                     status.since = Instant::now();
                 }
                 status.gossip = gossip;
+                status.alarms = alarms;
             }
             true
         });
     }
 
     /// What a connected peer tells with a beat of its own.
-    pub(crate) fn told(&self, node: NodeId, gossip: Bytes) {
+    pub(crate) fn told(&self, node: NodeId, gossip: Bytes, alarms: u32) {
         self.table.send_if_modified(|table| {
-            if table.get(&node).is_none_or(|status| !status.is_connected() || status.gossip == gossip) {
+            let is_news = |status: &PeerStatus| {
+                status.is_connected() && (status.gossip != gossip || status.alarms != alarms)
+            };
+            if !table.get(&node).is_some_and(is_news) {
                 return false;
             }
             if let Some(status) = Arc::make_mut(table).get_mut(&node) {
                 status.gossip = gossip;
+                status.alarms = alarms;
             }
             true
         });

@@ -173,9 +173,9 @@ impl Member for Port {
         let from = self.admit(request.metadata())?;
         let shared = self.shared.clone();
         let answers = request.into_inner().map(move |beat| {
-            let Beat { number, gossip } = beat?;
-            shared.told(from, gossip);
-            Ok(Beat { number, gossip: shared.gossip() })
+            let Beat { number, gossip, alarms } = beat?;
+            shared.told(from, gossip, alarms);
+            Ok(shared.next_beat(number))
         });
         Ok(Response::new(Box::pin(answers)))
     }

@@ -6,6 +6,10 @@ use warren_types::{GroupId, LogIndex, QueueId, ShardId};
 
 use crate::shard::ApplyError;
 
+/// What to do about damage.
+const ADVICE: &str = "this node's data cannot be trusted any more: move its data directory away and start it again, then \
+                      it is rebuilt from the other nodes";
+
 /// Why the store refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -17,6 +21,15 @@ pub enum StoreError {
         /// What RocksDB says.
         reason: String,
     },
+    /// The files are not what was written: a checksum is wrong, or something is missing. Fatal: votes and entries that
+    /// this node has promised may be gone, so it must not take part any more.
+    #[error("the store is damaged, it cannot {what}: {reason}; {ADVICE}")]
+    DamagedFiles {
+        /// What was tried.
+        what: &'static str,
+        /// What RocksDB or the check of its log says.
+        reason: String,
+    },
     /// An earlier write or fsync failed, so that nothing later can be trusted to be on disk. Fatal.
     #[error("the store has failed: {0}")]
     Failed(String),
@@ -24,7 +37,7 @@ pub enum StoreError {
     #[error("the store is shut down")]
     ShutDown,
     /// A log entry's checksum is wrong, or it is missing where it must be. Fatal for the group.
-    #[error("log entry {index} of group {group} is damaged")]
+    #[error("log entry {index} of group {group} is damaged; {ADVICE}")]
     Damaged {
         /// The group.
         group: GroupId,
@@ -32,7 +45,7 @@ pub enum StoreError {
         index: LogIndex,
     },
     /// A stored value's checksum or shape is wrong. Fatal for the group.
-    #[error("stored state of group {group} is damaged: {what}")]
+    #[error("stored state of group {group} is damaged: {what}; {ADVICE}")]
     DamagedState {
         /// The group.
         group: GroupId,
@@ -40,7 +53,9 @@ pub enum StoreError {
         what: &'static str,
     },
     /// A live message is neither in the log nor in the message store. Fatal for the shard.
-    #[error("message {position} of queue {queue} in shard {shard} is missing")]
+    #[error(
+        "the store is damaged: message {position} of queue {queue} in shard {shard} is missing; {ADVICE}"
+    )]
     MissingMessage {
         /// The shard.
         shard: ShardId,
@@ -106,7 +121,13 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn disk(what: &'static str) -> impl Fn(rocksdb::Error) -> Self {
-        move |error| Self::Disk { what, reason: error.to_string() }
+        move |error| {
+            let reason = error.to_string();
+            let is_damage = error.kind() == rocksdb::ErrorKind::Corruption
+                || reason.contains("No such file or directory")
+                || reason.contains("create_if_missing is false");
+            if is_damage { Self::DamagedFiles { what, reason } } else { Self::Disk { what, reason } }
+        }
     }
 
     /// Whether the node must stop: what was accepted can no longer be stored or trusted.
@@ -114,6 +135,7 @@ impl StoreError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Disk { .. }
+            | Self::DamagedFiles { .. }
             | Self::Failed(_)
             | Self::Damaged { .. }
             | Self::DamagedState { .. }

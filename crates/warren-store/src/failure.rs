@@ -70,7 +70,7 @@ impl Failure {
 
     /// Throws the switch if `result` is a disk error; passes it on.
     pub(crate) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(error @ StoreError::Disk { .. }) = &result {
+        if let Err(error @ (StoreError::Disk { .. } | StoreError::DamagedFiles { .. })) = &result {
             self.fail(&error.to_string());
         }
         result

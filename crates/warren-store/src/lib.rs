@@ -21,6 +21,7 @@ mod store;
 mod sync;
 mod tail;
 mod values;
+mod wal;
 
 pub use checkpoint::CheckpointPart;
 pub use error::StoreError;

@@ -325,9 +325,15 @@ impl Log {
                     return Err(StoreError::Damaged { group, index: LogIndex(state.first) });
                 }
                 state.first = first;
-                entries.seek_to_last();
-                let last = entries.key().and_then(keys::entry_index).unwrap_or(first);
-                state.next = last.saturating_add(1);
+                state.next = first;
+                // A hole is found now, and not when somebody reads into it.
+                while let Some(index) = entries.key().and_then(keys::entry_index) {
+                    if index != state.next {
+                        return Err(StoreError::Damaged { group, index: LogIndex(state.next) });
+                    }
+                    state.next = index.saturating_add(1);
+                    entries.next();
+                }
             }
             entries.status().map_err(StoreError::disk("read its log"))?;
         }

@@ -22,6 +22,8 @@ pub struct StoreOptions {
     pub reclaim_bytes: u64,
     /// Files that RocksDB keeps open. Default 512.
     pub open_files: i32,
+    /// The store was there before: an empty or missing directory is damage, not a first start. Default false.
+    pub must_exist: bool,
 }
 
 impl Default for StoreOptions {
@@ -35,6 +37,7 @@ impl Default for StoreOptions {
             cache_bytes: 16 << 20,
             reclaim_bytes: 32 << 20,
             open_files: 512,
+            must_exist: false,
         }
     }
 }

@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use crate::StoreError;
 use crate::rocks::Rocks;
 
+/// Freed bytes for which a compaction is started when the disk is short.
+const HURRY_BYTES: u64 = 1 << 20;
+
 /// Counts freed bytes and compacts in a thread of its own, one at a time.
 pub(crate) struct Reclaimer {
     threshold: u64,
@@ -31,13 +34,25 @@ impl Reclaimer {
     pub(crate) fn freed(&self, bytes: u64, rocks: &Arc<Rocks>) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         state.freed = state.freed.saturating_add(bytes);
-        let is_running = state.running.as_ref().is_some_and(|running| !running.is_finished());
-        if state.stopped || is_running || state.freed < self.threshold {
-            return Ok(());
-        }
         // A share of the whole, so that the cost stays in proportion to what is consumed.
-        if state.freed < rocks.blob_bytes()? / 4 {
-            return Ok(());
+        if state.freed >= self.threshold && state.freed >= rocks.blob_bytes()? / 4 {
+            Self::start(&mut state, rocks);
+        }
+        Ok(())
+    }
+
+    /// The disk is short: what little has been freed counts.
+    pub(crate) fn hurry(&self, rocks: &Arc<Rocks>) {
+        let mut state = self.state.lock();
+        if state.freed >= HURRY_BYTES.min(self.threshold) {
+            Self::start(&mut state, rocks);
+        }
+    }
+
+    fn start(state: &mut State, rocks: &Arc<Rocks>) {
+        let is_running = state.running.as_ref().is_some_and(|running| !running.is_finished());
+        if state.stopped || is_running {
+            return;
         }
         let rocks = Arc::clone(rocks);
         let compact = move || {
@@ -54,7 +69,6 @@ impl Reclaimer {
             // The next checkpoint tries again.
             Err(error) => tracing::warn!(%error, "consumed messages still occupy the disk"),
         }
-        Ok(())
     }
 
     /// Waits for a compaction that runs and starts no other.

@@ -8,7 +8,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use crate::{StoreError, StoreOptions};
+use crate::{StoreError, StoreOptions, wal};
 
 const LOG: &str = "log";
 const STATE: &str = "state";
@@ -20,6 +20,9 @@ pub(crate) struct Rocks {
 
 impl Rocks {
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        if let Some(cut) = wal::check(dir)? {
+            tracing::warn!("the last write before this start did not reach the disk and is dropped: {cut}");
+        }
         let cache =
             Cache::new_lru_cache(options.cache_bytes).map_err(StoreError::disk("make its block cache"))?;
         let families = [
@@ -70,6 +73,21 @@ impl Rocks {
         self.db.flush_cf(self.state()?).map_err(StoreError::disk("flush its state"))
     }
 
+    /// Writes the log's memtable to a file of its own, so that the write-ahead log can go.
+    pub(crate) fn flush_log(&self) -> Result<(), StoreError> {
+        self.db.flush_cf(self.log()?).map_err(StoreError::disk("flush its log"))
+    }
+
+    /// Bytes in all memtables.
+    pub(crate) fn unflushed_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0_u64;
+        for family in [self.log()?, self.state()?] {
+            let size = self.db.property_int_value_cf(family, "rocksdb.cur-size-all-mem-tables");
+            bytes += size.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default();
+        }
+        Ok(bytes)
+    }
+
     /// Bytes of all blob files: bodies in the message store, needed or not.
     pub(crate) fn blob_bytes(&self) -> Result<u64, StoreError> {
         let bytes = self.db.property_int_value_cf(self.state()?, "rocksdb.total-blob-file-size");
@@ -105,11 +123,11 @@ pub(crate) fn scan(from: Vec<u8>, to: Vec<u8>) -> ReadOptions {
 
 fn database_options(options: &StoreOptions) -> Options {
     let mut db = Options::default();
-    db.create_if_missing(true);
+    db.create_if_missing(!options.must_exist);
     db.create_missing_column_families(true);
     // A torn record at the end of the log is a write that was never confirmed: dropped. Damage anywhere else is an
-    // error: the default (point in time) would silently forget everything after it, votes included. No mode that
-    // tells the two apart lets RocksDB 7.8 recycle log files, so they are not recycled.
+    // error: the default (point in time) would silently forget everything after it, votes included. `wal` has looked
+    // already, more strictly. No mode that tells the two apart lets RocksDB 7.8 recycle log files, so they are not.
     db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     db.set_paranoid_checks(true);
     db.set_max_total_wal_size(options.wal_bytes);

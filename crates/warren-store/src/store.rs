@@ -31,6 +31,8 @@ struct Inner {
     written: Arc<Written>,
     writer: Mutex<Option<JoinHandle<()>>>,
     reclaimer: Reclaimer,
+    /// What RocksDB reserves for a file of its write-ahead log.
+    wal_file_bytes: u64,
     /// One checkpoint or installation at a time.
     checkpoint: Arc<Mutex<()>>,
 }
@@ -92,6 +94,7 @@ impl Store {
             written,
             writer: Mutex::new(Some(writer)),
             reclaimer: Reclaimer::new(options.reclaim_bytes),
+            wal_file_bytes: (options.log_memtable_bytes as u64 / 10 * 11).min(options.wal_bytes),
             checkpoint: Arc::new(Mutex::new(())),
         })))
     }
@@ -214,6 +217,30 @@ impl Store {
             }
         }
         self.0.reclaimer.freed(freed_bytes, &core.rocks)
+    }
+
+    /// Bytes of the disk that are spoken for, though nothing new comes in. What is in memory is written to files of its
+    /// own once, and once more when bodies are moved to the message store; and RocksDB reserves a whole file of its
+    /// write-ahead log when it begins one.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn spoken_for_bytes(&self) -> Result<u64, StoreError> {
+        let unflushed = self.0.core.rocks.unflushed_bytes()?;
+        Ok(unflushed.saturating_mul(2).saturating_add(self.0.wal_file_bytes))
+    }
+
+    /// Makes what room can be made: old files of the write-ahead log go, and so do bodies that nobody needs. Blocks,
+    /// possibly for seconds.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Failed`]: fatal, what was to be flushed is not.
+    pub fn relieve(&self) -> Result<(), StoreError> {
+        let core = &self.0.core;
+        core.failure.check()?;
+        core.failure.note(core.rocks.flush_log())?;
+        self.0.reclaimer.hurry(&core.rocks);
+        Ok(())
     }
 
     /// Tells when the store has failed: the node must stop then.

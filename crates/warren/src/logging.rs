@@ -12,6 +12,9 @@ use crate::config::{LogFormat, ServerConfig};
 pub(crate) fn start(config: &ServerConfig) {
     let filter = EnvFilter::try_new(directives(&config.log_level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as on a full disk, is lost: complaining about that on stderr would end the thread
+    // that wrote it, the log writer first of all.
+    let lines = lines.log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => {

@@ -210,7 +210,12 @@ async fn until_told(node: &Node, signals: &mut Signals) -> Result<(), Failure> {
             () = signals.next() => return Ok(()),
             fatal = fatal.wait_for(Option::is_some) => {
                 let reason = fatal.ok().and_then(|reason| reason.clone());
-                return Err(Failure::Fatal(reason.unwrap_or_else(|| "replication ended without a reason".to_owned())));
+                let reason = reason.unwrap_or_else(|| "replication ended without a reason".to_owned());
+                let failure = Failure::Fatal(reason);
+                tracing::error!("{failure}");
+                // At once: closing the store would try to write what it could not write, and RocksDB ends the process
+                // with an assertion then. The log on the disk has everything that was promised.
+                std::process::exit(1);
             }
             _ = poll.tick(), if !announced => {
                 if admin.ready().is_ok() {

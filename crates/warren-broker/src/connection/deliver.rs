@@ -36,6 +36,7 @@ impl Task {
                     // Whoever asked may have stopped waiting.
                     let _gone = tell.send(self.describe());
                 }
+                ConnectionEvent::AlarmsOver => self.unblock(),
                 ConnectionEvent::Close(error) => {
                     self.machine.close_connection(error, &mut self.out);
                     // What was outstanding is of no interest any more.

@@ -73,6 +73,7 @@ where
             client_properties: warren_types::FieldTable::default(),
             node: broker.node(),
             open: Vec::new(),
+            blocked: false,
         }),
     });
     broker.connections().insert(id, Arc::clone(&registered));
@@ -106,6 +107,7 @@ where
         commits: HashMap::new(),
         commits_begun: 0,
         owns_queues: false,
+        is_blocked: false,
         ending: None,
         born: Instant::now(),
         lapse_every: lapse::LOOK_EVERY,
@@ -198,6 +200,8 @@ struct Task {
     commits: HashMap<u64, Commit>,
     commits_begun: u64,
     owns_queues: bool,
+    /// An alarm has stopped it: nothing is read.
+    is_blocked: bool,
     ending: Option<Ended>,
     /// The machine's clock counts from here.
     born: Instant,
@@ -237,7 +241,12 @@ impl Task {
             }
             let reads = match &self.ending {
                 Some(ended) => ended.discard_input,
-                None => self.pending.is_none() && self.outbox.is_empty() && self.stashed.is_none(),
+                None => {
+                    self.pending.is_none()
+                        && self.outbox.is_empty()
+                        && self.stashed.is_none()
+                        && !self.is_blocked
+                }
             };
             if self.ending.is_some() && !reads && self.out.is_empty() {
                 break;
@@ -303,11 +312,12 @@ impl Task {
     }
 
     fn step(&mut self) {
-        while self.pending.is_none() && self.outbox.is_empty() && self.ending.is_none() {
+        while self.pending.is_none() && self.outbox.is_empty() && self.ending.is_none() && !self.is_blocked {
             let action = match self.stashed.take() {
                 Some(action) => action,
                 None => match self.machine.next(&mut self.input, &mut self.out) {
                     Some(Action::Publish(publish)) => {
+                        self.block_if_alarmed();
                         if self.publisher.as_mut().is_some_and(|publisher| publisher.push(publish)) {
                             self.route(false);
                         }
@@ -332,6 +342,27 @@ impl Task {
             && self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty())
         {
             self.route(false);
+        }
+    }
+
+    /// A connection that publishes during an alarm is stopped, until [`ConnectionEvent::AlarmsOver`]: the publish at
+    /// hand still counts, nothing more is read.
+    fn block_if_alarmed(&mut self) {
+        if !self.is_blocked
+            && let Some(reason) = self.caller.broker.alarms().cluster().reason()
+        {
+            self.is_blocked = true;
+            self.registered.info.lock().blocked = true;
+            self.machine.block(reason, &mut self.out);
+        }
+    }
+
+    /// Goes on, if the alarms are still over.
+    fn unblock(&mut self) {
+        if self.is_blocked && self.caller.broker.alarms().cluster().reason().is_none() {
+            self.is_blocked = false;
+            self.registered.info.lock().blocked = false;
+            self.machine.unblock(&mut self.out);
         }
     }
 

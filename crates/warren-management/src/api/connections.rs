@@ -103,7 +103,7 @@ fn shape_connection(connection: &ConnectionInfo, names: &NodeNames) -> Value {
     let mut shape = json!({
         "name": connection.name,
         "node": names.get(connection.node),
-        "state": "running",
+        "state": if connection.blocked { "blocked" } else { "running" },
         "type": "network",
         "protocol": "AMQP 0-9-1",
         "user": connection.user,

@@ -25,9 +25,10 @@ pub(crate) fn without_login(management: &Management, resource: &Resource) -> Opt
 pub(crate) fn check(admin: &dyn Admin, check: Check) -> Answer {
     match check {
         Check::Ready => ready(admin),
-        // This version raises no alarms and runs every vhost wherever it runs at all.
-        Check::Alarms
-        | Check::VirtualHosts
+        Check::Alarms => alarms(admin, false),
+        Check::LocalAlarms => alarms(admin, true),
+        // Every vhost runs wherever this runs at all.
+        Check::VirtualHosts
         | Check::QuorumCritical
         | Check::Leaders
         | Check::Port(_)
@@ -35,6 +36,26 @@ pub(crate) fn check(admin: &dyn Admin, check: Check) -> Answer {
         | Check::ClusterSize
         | Check::Metadata => Answer::Document(ok()),
     }
+}
+
+fn alarms(admin: &dyn Admin, local: bool) -> Answer {
+    let mut raised = Vec::new();
+    for node in admin.nodes().iter().filter(|node| node.this || !local) {
+        for (resource, is_raised) in [("disk", node.alarms.disk), ("memory", node.alarms.memory)] {
+            if is_raised {
+                raised.push(json!({ "node": node.name, "resource": resource }));
+            }
+        }
+    }
+    if raised.is_empty() {
+        return Answer::Document(ok());
+    }
+    let place = if local { "on this node" } else { "in the cluster" };
+    let mut answer = failed(&format!("There are alarms in effect {place}"));
+    if let Value::Object(answer) = &mut answer {
+        answer.insert("alarms".to_owned(), Value::Array(raised));
+    }
+    Answer::No(answer)
 }
 
 fn ready(admin: &dyn Admin) -> Answer {

@@ -238,7 +238,9 @@ impl Asked<'_> {
 
     fn check(&self, check: Check) -> Answer {
         match check {
-            Check::Ready | Check::Alarms | Check::VirtualHosts => health::check(self.admin, check),
+            Check::Ready | Check::Alarms | Check::LocalAlarms | Check::VirtualHosts => {
+                health::check(self.admin, check)
+            }
             Check::QuorumCritical => self.quorum_critical(),
             Check::Leaders => self.leaders(),
             Check::Port(port) => self.port_listener(port),

@@ -1,6 +1,7 @@
 //! The cluster's nodes. Of the others only what every node knows; of this one also its process.
 
 use serde_json::{Value, json};
+use warren_broker::Resources;
 use warren_broker::admin::{NodeChange, NodeInfo};
 
 use super::Asked;
@@ -36,7 +37,8 @@ impl Asked<'_> {
     /// one does not know, are 0.
     fn shape_node(&self, node: &NodeInfo, own: &Process) -> Value {
         let process = if node.this { *own } else { Process::default() };
-        json!({
+        let resources = if node.this { self.admin.resources() } else { Resources::default() };
+        let mut shape = json!({
             "name": node.name,
             "type": "disc",
             "running": node.running,
@@ -52,23 +54,17 @@ impl Asked<'_> {
             "sockets_used": if node.this { self.admin.connections().len() } else { 0 },
             "sockets_total": process.open_files_max,
             "mem_used": process.resident_bytes,
-            "mem_limit": process.memory_limit_bytes,
-            "mem_alarm": false,
+            "mem_limit": resources.memory_limit,
+            "mem_alarm": node.alarms.memory,
             "mem_calculation_strategy": "rss",
-            "disk_free_limit": 0,
-            "disk_free_alarm": false,
+            "disk_free_limit": resources.disk_limit,
+            "disk_free_alarm": node.alarms.disk,
             "proc_used": 0,
             "proc_total": 0,
             "net_ticktime": 0,
             "enabled_plugins": ["rabbitmq_management", "rabbitmq_prometheus"],
             "exchange_types": exchange_types(),
             "auth_mechanisms": auth_mechanisms(),
-            "applications": [],
-            "contexts": [],
-            "log_files": [],
-            "config_files": [],
-            "partitions": [],
-            "cluster_links": [],
             "rabbitmq_version": RABBITMQ_VERSION,
             // Beyond RabbitMQ.
             "address": node.address,
@@ -80,7 +76,16 @@ impl Asked<'_> {
             "zone": node.zone,
             "replicas": node.replicas,
             "moving": node.moving,
-        })
+        });
+        if let Value::Object(shape) = &mut shape {
+            for nothing in
+                ["applications", "contexts", "log_files", "config_files", "partitions", "cluster_links"]
+            {
+                shape.insert(nothing.to_owned(), Value::Array(Vec::new()));
+            }
+            shape.insert("disk_free".to_owned(), resources.disk_free.into());
+        }
+        shape
     }
 }
 

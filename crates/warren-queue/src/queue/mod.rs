@@ -103,6 +103,8 @@ pub(crate) struct Queue {
     pub(crate) starved_at: Position,
     /// Everything ever delivered is at or below it.
     pub(crate) delivered_to: Position,
+    /// The highest position that a client of this leadership has certainly seen.
+    pub(crate) seen_to: Position,
     /// Everything live at or below it is accounted for by position.
     pub(crate) loaded_to: Position,
     pub(crate) window: VecDeque<Ready>,

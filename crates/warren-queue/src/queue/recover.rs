@@ -27,6 +27,7 @@ impl Queue {
             ahead: 0,
             starved_at: Position(0),
             delivered_to: mark,
+            seen_to: Position(0),
             loaded_to: mark,
             window: std::collections::VecDeque::new(),
             back: std::collections::BTreeMap::new(),

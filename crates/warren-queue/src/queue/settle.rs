@@ -29,6 +29,7 @@ impl Queue {
         if !settled.is_sorted() {
             settled.sort_unstable();
         }
+        self.seen_to = self.seen_to.max(settled.last().copied().unwrap_or(Position(0)));
         PositionRange::collect(settled)
     }
 
@@ -45,7 +46,22 @@ impl Queue {
             given.push(position);
         });
         given.sort_unstable();
+        if how.seen {
+            self.seen_to = self.seen_to.max(given.last().copied().unwrap_or(Position(0)));
+        } else {
+            self.flag_overtaken(&given);
+        }
         PositionRange::collect(given)
+    }
+
+    /// What goes back without having been seen is still new, unless a client may have seen something behind it: to a
+    /// consumer it would come out of order, which only `redelivered` excuses. So it is when a node that had deliveries
+    /// on their way is cut off and comes back later.
+    fn flag_overtaken(&mut self, given: &[Position]) {
+        let seen_to = self.seen_to.max(self.unacked.last().unwrap_or(Position(0)));
+        for position in given.iter().take_while(|position| **position < seen_to) {
+            self.unseen.remove(*position);
+        }
     }
 
     /// Returns everything that the session holds to its place.

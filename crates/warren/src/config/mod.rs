@@ -160,6 +160,8 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
             100..=3_600_000,
             defaults.shutdown_timeout_ms,
         ),
+        disk_free_limit_bytes: reader.size("disk_free_limit", defaults.disk_free_limit_bytes),
+        memory_high_watermark: reader.watermark("memory_high_watermark", defaults.memory_high_watermark),
     };
     ServerConfig {
         broker,

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use warren_broker::MemoryWatermark;
+
 use super::settings::{Privacy, Setting, suggestion};
 use super::sources::{Gathered, Given, Mistake, Origin};
 
@@ -137,6 +139,35 @@ impl<'a> Reader<'a> {
         let number = self.parsed(key, parse).unwrap_or(built_in);
         self.show(key, [number.to_string()]);
         N::try_from(number).unwrap_or_default()
+    }
+
+    /// A size in bytes, with or without a unit.
+    pub(crate) fn size(&mut self, key: &'static str, built_in: u64) -> u64 {
+        let size = self.parsed(key, bytes).unwrap_or(built_in);
+        self.show(key, [size.to_string()]);
+        size
+    }
+
+    /// A share of the memory, or a size. A number up to 1 with a point in it, and 0 and 1, are shares.
+    pub(crate) fn watermark(&mut self, key: &'static str, built_in: MemoryWatermark) -> MemoryWatermark {
+        let parse = |text: &str| match text.trim().parse::<f64>() {
+            Ok(share) if (0.0..=1.0).contains(&share) => {
+                // Within 0 to 100.
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+                let percent = (share * 100.0).round() as u8;
+                Ok(MemoryWatermark::Percent(percent))
+            }
+            Ok(_) | Err(_) => bytes(text)
+                .map(MemoryWatermark::Bytes)
+                .map_err(|_| format!("{text:?} is neither a share from 0 to 1 nor a size such as 2GB")),
+        };
+        let watermark = self.parsed(key, parse).unwrap_or(built_in);
+        let shown = match watermark {
+            MemoryWatermark::Percent(percent) => format!("{:.2}", f64::from(percent) / 100.0),
+            MemoryWatermark::Bytes(bytes) => bytes.to_string(),
+        };
+        self.show(key, [shown]);
+        watermark
     }
 
     /// `true` or `false`.
@@ -287,6 +318,29 @@ impl<'a> Reader<'a> {
     fn show(&mut self, key: &'static str, values: impl IntoIterator<Item = String>) {
         self.shown.insert(key, values.into_iter().collect());
     }
+}
+
+/// A whole number with a unit: none, k, M, G, T (a `B` after it is allowed) count in thousands, as RabbitMQ does it;
+/// Ki, Mi, Gi, Ti in 1024s.
+fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let wrong = || format!("{text:?} is no size such as 50MB or 2GiB");
+    let number = number.replace('_', "").parse::<u64>().map_err(|_| wrong())?;
+    let factor: u64 = match unit.trim().trim_end_matches(['b', 'B']).to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "t" => 1_000_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        "ti" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

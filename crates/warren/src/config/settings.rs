@@ -179,6 +179,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("20000"),
         "How long a drain may take after SIGTERM, in milliseconds",
     ),
+    one(
+        "disk_free_limit",
+        "SIZE",
+        Some("50MB"),
+        "Free disk space below which publishers of the whole cluster are stopped, in bytes or with a unit (kB, MB, GB, \
+         KiB, MiB, GiB); what the store has yet to write, 70 to 250 MB, comes on top; 0 never stops them",
+    ),
+    Setting {
+        alias: Some("RABBITMQ_VM_MEMORY_HIGH_WATERMARK"),
+        ..one(
+            "memory_high_watermark",
+            "SHARE|SIZE",
+            Some("0.6"),
+            "Memory above which publishers of the whole cluster are stopped: a share of the machine's or control \
+             group's memory (0.6), or a size (2GB); 0 never stops them",
+        )
+    },
     one("log_format", "text|json", Some("text"), "How log lines are written to stderr"),
     one(
         "log_level",
@@ -258,7 +275,7 @@ mod tests {
             ("amqp_listn", Some("amqp_listen")),
             ("Seeds", Some("seeds")),
             ("frame_max", Some("frame_max_bytes")),
-            ("vm_memory_high_watermark", None),
+            ("vm_memory_high_watermark", Some("memory_high_watermark")),
             ("x", None),
         ] {
             assert_eq!(suggestion(typed, keys()), meant, "{typed}");

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use warren_broker::MemoryWatermark;
+
 use super::*;
 
 const HOST: &str = "rabbit-hole";
@@ -235,4 +237,42 @@ fn every_setting_is_read_and_its_default_is_right() {
     let spelled_out = world.load();
     assert_eq!(spelled_out.mistakes, []);
     assert_eq!(format!("{:?}", spelled_out.config), format!("{:?}", loaded.config));
+}
+
+#[test]
+fn sizes_and_shares_are_read_as_rabbitmq_reads_them() {
+    for (text, bytes) in [
+        ("0", Some(0)),
+        ("50MB", Some(50_000_000)),
+        ("50mb", Some(50_000_000)),
+        ("2GiB", Some(2 << 30)),
+        ("1 k", Some(1000)),
+        ("1_000", Some(1000)),
+        ("", None),
+        ("MB", None),
+        ("5 potatoes", None),
+        ("-1", None),
+        ("99999999999TiB", None),
+    ] {
+        let loaded = World::default().flag("disk_free_limit", &[text]).load();
+        assert_eq!(loaded.mistakes.is_empty(), bytes.is_some(), "{text}: {:?}", loaded.mistakes);
+        if let Some(bytes) = bytes {
+            assert_eq!(loaded.config.broker.disk_free_limit_bytes, bytes, "{text}");
+        }
+    }
+    for (text, watermark) in [
+        ("0.4", Some(MemoryWatermark::Percent(40))),
+        ("1", Some(MemoryWatermark::Percent(100))),
+        ("0", Some(MemoryWatermark::Percent(0))),
+        ("2GB", Some(MemoryWatermark::Bytes(2_000_000_000))),
+        ("1.5", None),
+        ("nan", None),
+        ("lots", None),
+    ] {
+        let loaded = World::default().variable("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", text).load();
+        assert_eq!(loaded.mistakes.is_empty(), watermark.is_some(), "{text}: {:?}", loaded.mistakes);
+        if let Some(watermark) = watermark {
+            assert_eq!(loaded.config.broker.memory_high_watermark, watermark, "{text}");
+        }
+    }
 }

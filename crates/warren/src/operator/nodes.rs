@@ -148,10 +148,31 @@ fn is_gone(node: Option<&Value>) -> Option<String> {
 }
 
 /// The nodes as a table.
+/// What a node is short of.
+fn alarms_of(node: &Value) -> &'static str {
+    let is_on = |alarm: &str| node.get(alarm).and_then(Value::as_bool).unwrap_or(false);
+    match (is_on("disk_free_alarm"), is_on("mem_alarm")) {
+        (false, false) => "-",
+        (true, false) => "disk",
+        (false, true) => "memory",
+        (true, true) => "disk, memory",
+    }
+}
+
 pub(super) fn nodes_table(nodes: &Value) -> Table {
-    let columns =
-        ["node", "running", "duty", "zone", "address", "metadata", "replicas", "moving", "shards led"];
-    let mut table = Table::new(&columns, 6);
+    let columns = [
+        "node",
+        "running",
+        "duty",
+        "zone",
+        "address",
+        "metadata",
+        "alarms",
+        "replicas",
+        "moving",
+        "shards led",
+    ];
+    let mut table = Table::new(&columns, 7);
     for node in rows(nodes) {
         let is = |key: &str| node.get(key).and_then(Value::as_bool).unwrap_or(false);
         let metadata = match (is("metadata_leader"), is("metadata_voter")) {
@@ -166,6 +187,7 @@ pub(super) fn nodes_table(nodes: &Value) -> Table {
             field(node, "zone"),
             field(node, "address"),
             metadata.to_owned(),
+            alarms_of(node).to_owned(),
             field(node, "replicas"),
             field(node, "moving"),
             field(node, "shards_led"),
@@ -196,8 +218,8 @@ mod tests {
             "metadata_leader": false, "metadata_voter": true, "replicas": 3, "moving": 0, "shards_led": 1 }]);
         assert_eq!(
             nodes_table(&nodes).plain(),
-            "node\trunning\tduty\tzone\taddress\tmetadata\treplicas\tmoving\tshards led\n\
-             a\ttrue\tfull\t-\ta:1\tvoter\t3\t0\t1\n"
+            "node\trunning\tduty\tzone\taddress\tmetadata\talarms\treplicas\tmoving\tshards led\n\
+             a\ttrue\tfull\t-\ta:1\tvoter\t-\t3\t0\t1\n"
         );
     }
 }
