@@ -324,6 +324,7 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
                     }
                     ConnectionEvent::Deliver { .. }
                     | ConnectionEvent::Cancelled(_)
+                    | ConnectionEvent::AlarmsOver
                     | ConnectionEvent::Describe(_)
                     | ConnectionEvent::Close(_) => {}
                 }
