@@ -173,6 +173,10 @@ def test_topic_permissions_decide_over_routing_keys(nodes, place, enter):
     client.channel(1)
     client.send(1, "queue.bind", queue="q", exchange="amq.topic", routing_key="other.a")
     client.expect_channel_close(1, 403, f"ACCESS_REFUSED - read access to {text}", "queue.bind")
+    bind = f"/bindings/{place}/e/amq.topic/q/q"
+    status, answer = http(nodes[1], "POST", bind, {"routing_key": "other.a"}, f"{place}:p")
+    assert (status, answer["reason"]) == (401, f"read access to {text}")
+    assert http(nodes[1], "POST", bind, {"routing_key": "news.x"}, f"{place}:p")[0] == 201
     # Allowed again at once for a channel that is open.
     client.confirm_channel(2)
     assert http(nodes[0], "DELETE", path)[0] == 204

@@ -489,6 +489,10 @@ impl Settings for Fake {
         }]
     }
 
+    fn may_bind_topic(&self, _: &str, _: &str, _: &str, _: &str) -> Result<(), AdminError> {
+        Ok(())
+    }
+
     fn parameters(&self) -> Vec<ParameterRecord> {
         let parameter = |vhost: Option<&str>, component: &str, name: &str, value: &str| ParameterRecord {
             vhost: vhost.map(str::to_owned),

@@ -18,6 +18,8 @@ pub trait Settings: Send + Sync {
     fn user_limits(&self, user: &str) -> UserLimits;
     /// All topic permissions.
     fn topic_permissions(&self) -> Vec<TopicPermissionRecord>;
+    /// Whether the user's topic permissions let it bind with this key.
+    fn may_bind_topic(&self, user: &str, vhost: &str, exchange: &str, key: &str) -> Result<(), AdminError>;
     /// All parameters, global ones first.
     fn parameters(&self) -> Vec<ParameterRecord>;
     /// A password's salted hash, as users are stored with it; `None` when the system has no random numbers.

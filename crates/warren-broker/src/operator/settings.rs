@@ -1,7 +1,7 @@
 //! Settings, over the catalogue.
 
 use async_trait::async_trait;
-use warren_catalogue::hash_password;
+use warren_catalogue::{Access, hash_password};
 use warren_proto::catalogue::Command;
 
 use super::Operator;
@@ -26,6 +26,10 @@ impl Settings for Operator {
 
     fn topic_permissions(&self) -> Vec<TopicPermissionRecord> {
         self.broker.catalogue().read().topic_permissions().cloned().collect()
+    }
+
+    fn may_bind_topic(&self, user: &str, vhost: &str, exchange: &str, key: &str) -> Result<(), AdminError> {
+        Ok(self.broker.check_topic_access(user, vhost, exchange, Access::Read, key)?)
     }
 
     fn parameters(&self) -> Vec<ParameterRecord> {

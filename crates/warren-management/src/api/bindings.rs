@@ -69,13 +69,14 @@ impl Asked<'_> {
         to_queue: bool,
     ) -> Result<Answer, ApiError> {
         self.vhost_of_put(vhost)?;
-        self.may_bind(vhost, source, destination)?;
+        let routing_key = self.object.text("routing_key")?.unwrap_or_default();
+        self.may_bind(vhost, source, destination, routing_key)?;
         let binding = BindingInfo {
             vhost: vhost.to_owned(),
             source: source.to_owned(),
             destination: destination.to_owned(),
             to_queue,
-            routing_key: self.object.text("routing_key")?.unwrap_or_default().to_owned(),
+            routing_key: routing_key.to_owned(),
             arguments: table::from_json(self.object.get("arguments"))?,
         };
         let properties = properties_key(&binding.routing_key, &table::to_json(&binding.arguments));
@@ -93,14 +94,24 @@ impl Asked<'_> {
         properties: &str,
     ) -> Result<Answer, ApiError> {
         let binding = self.named_binding(vhost, source, destination, to_queue, properties)?;
-        self.may_bind(vhost, source, destination)?;
+        self.may_bind(vhost, source, destination, &binding.routing_key)?;
         self.admin.unbind(binding).await?;
         Ok(Answer::Done)
     }
 
-    fn may_bind(&self, vhost: &str, source: &str, destination: &str) -> Result<(), ApiError> {
+    fn may_bind(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &str,
+        routing_key: &str,
+    ) -> Result<(), ApiError> {
         self.caller.must_have(Access::Write, vhost, destination)?;
-        self.caller.must_have(Access::Read, vhost, source)
+        self.caller.must_have(Access::Read, vhost, source)?;
+        if !self.caller.is_administrator() {
+            self.admin.may_bind_topic(&self.caller.name, vhost, source, routing_key)?;
+        }
+        Ok(())
     }
 
     /// Clients put the name that a listing gave into the path as it is, or encoded once more.
