@@ -127,7 +127,7 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
         amqp_listen,
         cluster_listen,
         cluster_advertise: reader.advertised("cluster_advertise", cluster_listen, host_name).to_string(),
-        zone: Some(reader.text("zone", "")).filter(|zone| !zone.is_empty()),
+        zone: reader.optional_text("zone"),
         seeds: seeds.iter().map(ToString::to_string).collect(),
         expect,
         shards: reader.number("shards", 1..=1024, defaults.shards.into()),

@@ -108,6 +108,13 @@ impl<'a> Reader<'a> {
         name
     }
 
+    /// Any text; none when it is empty.
+    pub(crate) fn optional_text(&mut self, key: &'static str) -> Option<String> {
+        let text = self.parsed(key, |text| Ok(text.to_owned())).unwrap_or_default();
+        self.show(key, [text.clone()]);
+        Some(text).filter(|text| !text.is_empty())
+    }
+
     /// Any text that is not empty.
     pub(crate) fn text(&mut self, key: &'static str, built_in: &str) -> String {
         let parse =
