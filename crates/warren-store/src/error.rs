@@ -13,12 +13,12 @@ const ADVICE: &str = "this node's data cannot be trusted any more: move its data
 /// Why the store refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// RocksDB or the disk said no. Fatal: the store accepts nothing afterwards.
+    /// The disk, or RocksDB, said no. Fatal: the store accepts nothing afterwards.
     #[error("the store cannot {what}: {reason}")]
     Disk {
         /// What was tried.
         what: &'static str,
-        /// What RocksDB says.
+        /// What it says.
         reason: String,
     },
     /// The files are not what was written: a checksum is wrong, or something is missing. Fatal: votes and entries that
@@ -43,6 +43,17 @@ pub enum StoreError {
         group: GroupId,
         /// The entry.
         index: LogIndex,
+    },
+    /// Something of the log's files that was on disk is not there any more, or not as it was written. Fatal for the node: every
+    /// group may have lost what it promised.
+    #[error("the log is damaged: segment {segment:016x} at byte {offset}: {what}; {ADVICE}")]
+    DamagedLog {
+        /// Which file.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
     },
     /// A stored value's checksum or shape is wrong. Fatal for the group.
     #[error("stored state of group {group} is damaged: {what}; {ADVICE}")]
@@ -130,6 +141,10 @@ impl StoreError {
         }
     }
 
+    pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Disk { what, reason: error.to_string() }
+    }
+
     /// Whether the node must stop: what was accepted can no longer be stored or trusted.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
@@ -138,6 +153,7 @@ impl StoreError {
             | Self::DamagedFiles { .. }
             | Self::Failed(_)
             | Self::Damaged { .. }
+            | Self::DamagedLog { .. }
             | Self::DamagedState { .. }
             | Self::MissingMessage { .. }
             | Self::CheckpointLost(_)

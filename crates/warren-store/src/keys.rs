@@ -16,33 +16,8 @@
 
 use warren_types::{GroupId, QueueId, SessionId, ShardId};
 
-/// Hard state of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hard {
-    Vote,
-    Committed,
-    Purged,
-}
-
-pub(crate) fn hard(group: GroupId, kind: Hard) -> [u8; 6] {
-    let mut key = [0; 6];
-    let kind = match kind {
-        Hard::Vote => 0,
-        Hard::Committed => 1,
-        Hard::Purged => 2,
-    };
-    fill(&mut key, &[&group.0.to_be_bytes(), b"h", &[kind]]);
-    key
-}
-
-pub(crate) fn entry(group: GroupId, index: u64) -> [u8; 13] {
-    let mut key = [0; 13];
-    fill(&mut key, &[&group.0.to_be_bytes(), b"l", &index.to_be_bytes()]);
-    key
-}
-
-/// The index in an entry's key.
-pub(crate) fn entry_index(key: &[u8]) -> Option<u64> {
+/// The last number of a key.
+pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|index| u64::from_be_bytes(*index))
 }
 
@@ -124,11 +99,6 @@ impl Space {
         key.extend_from_slice(&second.to_be_bytes());
         key
     }
-}
-
-/// The last number of a key.
-pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
-    entry_index(key)
 }
 
 /// The number after the kind byte of a key in a [`Space`].

@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rocksdb::WriteBatch;
 use warren_types::{GroupId, LogIndex, NodeId, Term};
 
-use crate::keys::{self, Hard};
-use crate::rocks::{Rocks, scan};
+use crate::rocks::Rocks;
 use crate::sync::{Queue, Task, Work};
 use crate::tail::{LogState, entry_bytes};
-use crate::{Failure, StoreError, checksum};
+use crate::wal::{FrozenLog, Head, Kind, Record, Wal};
+use crate::{Failure, StoreError};
 
 /// Called once by the log writer's thread when a change is on disk, or will never be. It must not block and must
 /// not append.
@@ -44,6 +43,7 @@ impl LogEntry {
 /// What all groups' logs share.
 pub(crate) struct LogCore {
     pub(crate) rocks: Arc<Rocks>,
+    pub(crate) wal: Wal,
     pub(crate) queue: Queue,
     pub(crate) failure: Failure,
     /// Bytes in all tails.
@@ -93,7 +93,7 @@ impl GroupLog {
     pub fn save_vote(&self, vote: Bytes, done: Done) {
         self.submit(vote.len(), done, |state| {
             state.vote = Some(vote.clone());
-            Ok(Work::Hard { kind: Hard::Vote, value: vote })
+            Ok(Work::Vote(vote))
         });
     }
 
@@ -102,7 +102,7 @@ impl GroupLog {
     pub fn save_committed(&self, committed: Bytes) {
         self.submit(committed.len(), Box::new(|_| ()), |state| {
             state.committed = Some(committed.clone());
-            Ok(Work::Hard { kind: Hard::Committed, value: committed })
+            Ok(Work::Committed(committed))
         });
     }
 
@@ -115,10 +115,9 @@ impl GroupLog {
     /// Removes `first_removed` and every entry after it.
     pub fn truncate_from(&self, first_removed: LogIndex, done: Done) {
         self.submit(0, done, |state| {
-            let to = state.next;
             let freed = state.truncate(first_removed.0);
             self.0.core.tail_bytes.fetch_sub(freed, Ordering::Relaxed);
-            Ok(Work::Truncate { from: state.next, to })
+            Ok(Work::Truncate { from: state.next })
         });
     }
 
@@ -131,11 +130,10 @@ impl GroupLog {
                 let durable = LogIndex(state.floor.unwrap_or_default());
                 return Err(StoreError::PurgeTooFar { group: self.0.group, up_to, durable });
             }
-            let from = state.first;
             let freed = state.purge(up_to.0);
             self.0.core.tail_bytes.fetch_sub(freed, Ordering::Relaxed);
             state.purged = Some(marker.clone());
-            Ok(Work::Purge { from, first: state.first, marker })
+            Ok(Work::Purge { first: state.first, marker })
         });
     }
 
@@ -199,7 +197,7 @@ impl GroupLog {
             state.tail_first()
         };
         // Without the lock: the disk may be slow, and appends must not wait for it.
-        let read = self.0.read_disk(from.0, to.0.min(tail_first), max_bytes);
+        let read = self.0.core.wal.read(self.0.group, from.0, to.0.min(tail_first), max_bytes);
         let state = self.0.state.lock();
         if from.0 < state.first || state.next < to.0 {
             // Purged or truncated meanwhile: what was read or missed says nothing about damage.
@@ -236,6 +234,14 @@ impl GroupLog {
     pub(crate) fn tail_entries(&self, last: LogIndex) -> Vec<LogEntry> {
         let state = self.0.state.lock();
         state.tail_from(0).take_while(|entry| entry.index <= last).cloned().collect()
+    }
+
+    /// The entries above `after` that are on disk now. Blocks for no disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub(crate) fn freeze(&self, after: LogIndex) -> Result<FrozenLog, StoreError> {
+        self.0.core.wal.freeze(self.0.group, after.0)
     }
 
     /// Room first, then the change in memory and its place in the queue under one lock: so the order on disk is
@@ -295,130 +301,32 @@ fn take<'a>(
 }
 
 impl Log {
-    /// Recovers a group's log from disk.
+    /// A group's log as it is on disk.
     pub(crate) fn open(group: GroupId, core: Arc<LogCore>, floor: Option<u64>) -> Result<Self, StoreError> {
-        let hard = |kind, what| {
-            let key = keys::hard(group, kind);
-            core.rocks.get_log(&key)?.map_or(Ok(None), |sealed| match checksum::unseal(&key, &sealed) {
-                Some(value) => Ok(Some(Bytes::copy_from_slice(value))),
-                None => Err(StoreError::DamagedState { group, what }),
-            })
-        };
+        let found = core.wal.group(group)?;
         let mut state = LogState::default();
-        state.vote = hard(Hard::Vote, "vote")?;
-        state.committed = hard(Hard::Committed, "committed")?;
+        state.vote = found.vote;
+        state.committed = found.committed;
+        state.purged = found.purged;
         state.floor = floor;
-        if let Some(purged) = hard(Hard::Purged, "purge marker")? {
-            let damaged = StoreError::DamagedState { group, what: "purge marker" };
-            let (first, _) = purged.split_first_chunk::<8>().ok_or(damaged)?;
-            state.first = u64::from_be_bytes(*first);
-            state.next = state.first;
-            state.purged = Some(purged.slice(8..));
-        }
-        let (from, end) = (keys::entry(group, state.first), group_end(group));
-        {
-            let options = scan(from.to_vec(), end.to_vec());
-            let mut entries = core.rocks.db().raw_iterator_cf_opt(core.rocks.log()?, options);
-            entries.seek_to_first();
-            if let Some(first) = entries.key().and_then(keys::entry_index) {
-                if state.purged.is_some() && first != state.first {
-                    return Err(StoreError::Damaged { group, index: LogIndex(state.first) });
-                }
-                state.first = first;
-                state.next = first;
-                // A hole is found now, and not when somebody reads into it.
-                while let Some(index) = entries.key().and_then(keys::entry_index) {
-                    if index != state.next {
-                        return Err(StoreError::Damaged { group, index: LogIndex(state.next) });
-                    }
-                    state.next = index.saturating_add(1);
-                    entries.next();
-                }
-            }
-            entries.status().map_err(StoreError::disk("read its log"))?;
-        }
+        state.first = found.first;
+        state.next = found.next;
         state.durable_next = state.next;
         Ok(Self { group, state: Mutex::new(state), core })
     }
 
-    /// Reads entries `from..to` from disk while they fit into `max_bytes`, at least one.
-    fn read_disk(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let options = scan(keys::entry(self.group, from).to_vec(), keys::entry(self.group, to).to_vec());
-        let rocks = &self.core.rocks;
-        let mut stored = rocks.db().raw_iterator_cf_opt(rocks.log()?, options);
-        stored.seek_to_first();
-        let mut entries = Vec::new();
-        let mut used = 0_usize;
-        let mut expected = from;
-        while let Some((key, value)) = stored.item() {
-            if keys::entry_index(key) != Some(expected) {
-                break;
-            }
-            let entry = decode_entry(self.group, expected, key, value)?;
-            used = used.saturating_add(entry.payload.len());
-            if used > max_bytes && !entries.is_empty() {
-                return Ok(entries);
-            }
-            entries.push(entry);
-            expected += 1;
-            stored.next();
-        }
-        stored.status().map_err(StoreError::disk("read its log"))?;
-        if expected < to {
-            return Err(StoreError::Damaged { group: self.group, index: LogIndex(expected) });
-        }
-        Ok(entries)
-    }
-
-    /// Adds a change to the writer's batch. `scratch` is reused from entry to entry.
-    pub(crate) fn write(
-        &self,
-        work: &Work,
-        batch: &mut WriteBatch,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let family = self.core.rocks.log()?;
+    /// Adds a change to the writer's batch.
+    pub(crate) fn records(&self, work: &Work, records: &mut Vec<Record>) {
+        let head = |kind, index| Head::of(kind, self.group, index);
         match work {
-            Work::Append { entries, lineage: _ } => {
-                for entry in entries {
-                    let key = keys::entry(self.group, entry.index.0);
-                    encode_entry(entry, &key, scratch);
-                    batch.put_cf(family, key, &scratch);
-                }
-            }
-            Work::Hard { kind, value } => {
-                let key = keys::hard(self.group, *kind);
-                batch.put_cf(family, key, checksum::seal(&key, value));
-            }
-            Work::Truncate { from, to } => {
-                // Truncations are short and rare: single deletes leave no range tombstone for later reads to pass.
-                if to.saturating_sub(*from) <= 1024 {
-                    for index in *from..*to {
-                        batch.delete_cf(family, keys::entry(self.group, index));
-                    }
-                } else {
-                    batch.delete_range_cf(
-                        family,
-                        keys::entry(self.group, *from),
-                        keys::entry(self.group, *to),
-                    );
-                }
-            }
-            Work::Purge { from, first, marker } => {
-                let key = keys::hard(self.group, Hard::Purged);
-                let value = [&first.to_be_bytes(), &marker[..]].concat();
-                batch.put_cf(family, key, checksum::seal(&key, &value));
-                if from < first {
-                    batch.delete_range_cf(
-                        family,
-                        keys::entry(self.group, *from),
-                        keys::entry(self.group, *first),
-                    );
-                }
-            }
+            Work::Append { entries, lineage: _ } => records
+                .extend(entries.iter().map(|entry| (Head::entry(self.group, entry), entry.payload.clone()))),
+            Work::Vote(vote) => records.push((head(Kind::Vote, 0), vote.clone())),
+            Work::Committed(committed) => records.push((head(Kind::Committed, 0), committed.clone())),
+            Work::Truncate { from } => records.push((head(Kind::Truncate, *from), Bytes::new())),
+            Work::Purge { first, marker } => records.push((head(Kind::Purge, *first), marker.clone())),
             Work::Barrier => {}
         }
-        Ok(())
     }
 
     /// Notes that `work` is on disk.
@@ -433,48 +341,4 @@ impl Log {
             }
         }
     }
-}
-
-fn group_end(group: GroupId) -> [u8; 5] {
-    let mut end = [0; 5];
-    let (number, kind) = end.split_at_mut(4);
-    number.copy_from_slice(&group.0.to_be_bytes());
-    kind.copy_from_slice(b"m");
-    end
-}
-
-/// Checksum, term, leader, kind.
-const ENTRY_HEADER_BYTES: usize = 4 + 8 + 8 + 1;
-
-fn encode_entry(entry: &LogEntry, key: &[u8], out: &mut Vec<u8>) {
-    let term = entry.term.0.to_le_bytes();
-    let node = entry.node.0.to_le_bytes();
-    out.clear();
-    out.reserve(ENTRY_HEADER_BYTES + entry.payload.len());
-    out.extend_from_slice(&checksum::crc(&[key, &term, &node, &[entry.kind], &entry.payload]).to_le_bytes());
-    out.extend_from_slice(&term);
-    out.extend_from_slice(&node);
-    out.push(entry.kind);
-    out.extend_from_slice(&entry.payload);
-}
-
-/// Reads a stored entry and checks its checksum.
-pub(crate) fn decode_entry(
-    group: GroupId,
-    index: u64,
-    key: &[u8],
-    value: &[u8],
-) -> Result<LogEntry, StoreError> {
-    let damaged = || StoreError::Damaged { group, index: LogIndex(index) };
-    let rest = checksum::unseal(key, value).ok_or_else(damaged)?;
-    let (term, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let (node, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let (kind, payload) = rest.split_first().ok_or_else(damaged)?;
-    Ok(LogEntry {
-        index: LogIndex(index),
-        term: Term(u64::from_le_bytes(*term)),
-        node: NodeId(u64::from_le_bytes(*node)),
-        kind: *kind,
-        payload: Bytes::copy_from_slice(payload),
-    })
 }

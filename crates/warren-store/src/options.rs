@@ -8,13 +8,10 @@ pub struct StoreOptions {
     pub tail_bytes: usize,
     /// Bytes that may wait for the log writer before `append` blocks. Default 64 MiB.
     pub queue_bytes: usize,
-    /// The log's memtable. Larger than what gathers between two purges, so that purged entries die in memory and
-    /// are never written twice. Default 64 MiB.
-    pub log_memtable_bytes: usize,
+    /// Size of the log's files. A few of them are there at least. Default 16 MiB.
+    pub log_segment_bytes: u64,
     /// The state's memtable. Default 16 MiB.
     pub state_memtable_bytes: usize,
-    /// The write-ahead log's total size at which old memtables are flushed. Default 256 MiB.
-    pub wal_bytes: u64,
     /// The block cache. Small: messages are read once, and the tail serves what is recent. Default 16 MiB.
     pub cache_bytes: usize,
     /// Freed bytes of the message store at which its keys are compacted, so that the disk gets them back; also at
@@ -31,9 +28,8 @@ impl Default for StoreOptions {
         Self {
             tail_bytes: 8 << 20,
             queue_bytes: 64 << 20,
-            log_memtable_bytes: 64 << 20,
+            log_segment_bytes: 16 << 20,
             state_memtable_bytes: 16 << 20,
-            wal_bytes: 256 << 20,
             cache_bytes: 16 << 20,
             reclaim_bytes: 32 << 20,
             open_files: 512,

@@ -4,13 +4,11 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    CompactOptions, DB, DBCompressionType, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::{StoreError, StoreOptions, wal};
+use crate::{StoreError, StoreOptions};
 
-const LOG: &str = "log";
 const STATE: &str = "state";
 
 /// The one database of a node.
@@ -20,29 +18,27 @@ pub(crate) struct Rocks {
 
 impl Rocks {
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        if let Some(cut) = wal::check(dir)? {
-            tracing::warn!("the last write before this start did not reach the disk and is dropped: {cut}");
-        }
         let cache =
             Cache::new_lru_cache(options.cache_bytes).map_err(StoreError::disk("make its block cache"))?;
-        let families = [
-            ColumnFamilyDescriptor::new(LOG, log_options(options, &cache)),
-            ColumnFamilyDescriptor::new(STATE, state_options(options, &cache)),
-        ];
+        let families = [ColumnFamilyDescriptor::new(STATE, state_options(options, &cache))];
+        let known = if std::fs::exists(dir.join("CURRENT")).unwrap_or(true) {
+            DB::list_cf(&database_options(options), dir).map_err(StoreError::disk("open its directory"))?
+        } else {
+            Vec::new()
+        };
+        if known.iter().any(|family| family == "log") {
+            let reason = "it was written by a version before 0.2, which kept the log in RocksDB".to_owned();
+            return Err(StoreError::Disk { what: "use its directory", reason });
+        }
         let db = DB::open_cf_descriptors(&database_options(options), dir, families)
             .map_err(StoreError::disk("open its directory"))?;
         let rocks = Self { db };
-        rocks.log()?;
         rocks.state()?;
         Ok(rocks)
     }
 
     pub(crate) fn db(&self) -> &DB {
         &self.db
-    }
-
-    pub(crate) fn log(&self) -> Result<&ColumnFamily, StoreError> {
-        self.family(LOG)
     }
 
     pub(crate) fn state(&self) -> Result<&ColumnFamily, StoreError> {
@@ -55,14 +51,7 @@ impl Rocks {
             .ok_or_else(|| StoreError::Disk { what: "find a column family", reason: name.to_owned() })
     }
 
-    /// Writes `batch` and waits for its fsync: the only synced write there is.
-    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        self.db.write_opt(batch, &options).map_err(StoreError::disk("write its log"))
-    }
-
-    /// Writes `batch` without the write-ahead log: it is durable only after [`Rocks::flush_state`].
+    /// Writes `batch` without RocksDB's own log, which nothing here uses: it is durable only after [`Rocks::flush_state`].
     pub(crate) fn write_state(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -73,19 +62,10 @@ impl Rocks {
         self.db.flush_cf(self.state()?).map_err(StoreError::disk("flush its state"))
     }
 
-    /// Writes the log's memtable to a file of its own, so that the write-ahead log can go.
-    pub(crate) fn flush_log(&self) -> Result<(), StoreError> {
-        self.db.flush_cf(self.log()?).map_err(StoreError::disk("flush its log"))
-    }
-
-    /// Bytes in all memtables.
+    /// Bytes in the memtables.
     pub(crate) fn unflushed_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0_u64;
-        for family in [self.log()?, self.state()?] {
-            let size = self.db.property_int_value_cf(family, "rocksdb.cur-size-all-mem-tables");
-            bytes += size.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default();
-        }
-        Ok(bytes)
+        let bytes = self.db.property_int_value_cf(self.state()?, "rocksdb.cur-size-all-mem-tables");
+        Ok(bytes.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default())
     }
 
     /// Bytes of all blob files: bodies in the message store, needed or not.
@@ -101,10 +81,6 @@ impl Rocks {
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         self.db.compact_range_cf_opt(self.state()?, None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
-    }
-
-    pub(crate) fn get_log(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.log()?, key).map_err(StoreError::disk("read its log"))
     }
 
     pub(crate) fn get_state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -125,12 +101,7 @@ fn database_options(options: &StoreOptions) -> Options {
     let mut db = Options::default();
     db.create_if_missing(!options.must_exist);
     db.create_missing_column_families(true);
-    // A torn record at the end of the log is a write that was never confirmed: dropped. Damage anywhere else is an
-    // error: the default (point in time) would silently forget everything after it, votes included. `wal` has looked
-    // already, more strictly. No mode that tells the two apart lets RocksDB 7.8 recycle log files, so they are not.
-    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     db.set_paranoid_checks(true);
-    db.set_max_total_wal_size(options.wal_bytes);
     db.set_max_open_files(options.open_files);
     db.set_max_background_jobs(2);
     // Data reaches the disk as it is written, not in a burst that an fsync of the log has to wait behind.
@@ -156,15 +127,6 @@ fn family_options(cache: &Cache, block_bytes: usize) -> Options {
     family.set_compression_type(DBCompressionType::None);
     // New data is compacted straight into the last level: what a range deletion covers is gone after one compaction.
     family.set_level_compaction_dynamic_level_bytes(true);
-    family
-}
-
-fn log_options(options: &StoreOptions, cache: &Cache) -> Options {
-    let mut family = family_options(cache, 32 << 10);
-    family.set_write_buffer_size(options.log_memtable_bytes);
-    family.set_max_write_buffer_number(3);
-    family.set_target_file_size_base(64 << 20);
-    family.set_max_bytes_for_level_base(256 << 20);
     family
 }
 

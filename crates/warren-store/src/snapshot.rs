@@ -20,7 +20,8 @@ use crate::replica::{Held, Inner, read_state};
 use crate::rocks::scan;
 use crate::shard::{Change, ShardState};
 use crate::values::{self, Place};
-use crate::{LogEntry, StoreError, checksum, log};
+use crate::wal::FrozenLog;
+use crate::{LogEntry, StoreError, checksum};
 
 /// The layout of the stream.
 const VERSION: u8 = 1;
@@ -67,7 +68,7 @@ impl SnapshotReader {
             .name(format!("snapshot-{}", replica.shard))
             .spawn(move || stream(&replica, &tell_meta, &out))
             .map_err(|error| StoreError::Disk { what: "start a thread", reason: error.to_string() })?;
-        let meta = meta.recv().map_err(|_| StoreError::Snapshot("its thread ended at once"))?;
+        let meta = meta.recv().map_err(|_| StoreError::Snapshot("its thread ended at once"))??;
         Ok(Self { meta, chunks })
     }
 
@@ -114,35 +115,26 @@ struct Frozen<'a> {
     /// Messages of entries at or below it are in the message store.
     moved: u64,
     disk: rocksdb::SnapshotWithThreadMode<'a, rocksdb::DB>,
+    /// Entries on disk.
+    log: FrozenLog,
     /// Entries that may not be on disk yet.
     tail: BTreeMap<u64, LogEntry>,
 }
 
 fn stream(
     replica: &Inner,
-    tell_meta: &SyncSender<SnapshotMeta>,
+    tell_meta: &SyncSender<Result<SnapshotMeta, StoreError>>,
     out: &SyncSender<Result<Bytes, StoreError>>,
 ) {
-    let (frozen, meta) = {
-        let held = replica.held.lock();
-        // The tail before the disk: what has left it by now is on disk.
-        let tail = replica.log.tail_entries(held.state.applied());
-        let frozen = Frozen {
-            replica,
-            state: held.state.clone(),
-            space: held.space,
-            moved: held.written,
-            disk: replica.rocks.db().snapshot(),
-            tail: tail.into_iter().map(|entry| (entry.index.0, entry)).collect(),
-        };
-        let meta = SnapshotMeta {
-            applied: held.state.applied(),
-            term: held.state.applied_term(),
-            raft_meta: held.raft_meta.clone(),
-        };
-        (frozen, meta)
+    let (frozen, meta) = match freeze(replica) {
+        Ok(frozen) => frozen,
+        Err(error) => {
+            // If the caller is gone, nobody is left to tell.
+            tell_meta.send(Err(error)).unwrap_or_default();
+            return;
+        }
     };
-    if tell_meta.send(meta.clone()).is_err() {
+    if tell_meta.send(Ok(meta.clone())).is_err() {
         return;
     }
     let mut chunks = Chunks { out, buffer: BytesMut::with_capacity(CHUNK_BYTES), number: 0, items: 0 };
@@ -151,6 +143,27 @@ fn stream(
         // If the reader is gone, too, nobody is left to tell.
         Err(Stop::Error(error)) => out.send(Err(error)).unwrap_or_default(),
     }
+}
+
+fn freeze(replica: &Inner) -> Result<(Frozen<'_>, SnapshotMeta), StoreError> {
+    let held = replica.held.lock();
+    // The tail before the disk: what has left it by now is on disk.
+    let tail = replica.log.tail_entries(held.state.applied());
+    let frozen = Frozen {
+        replica,
+        state: held.state.clone(),
+        space: held.space,
+        moved: held.written,
+        disk: replica.rocks.db().snapshot(),
+        log: replica.log.freeze(LogIndex(held.written))?,
+        tail: tail.into_iter().map(|entry| (entry.index.0, entry)).collect(),
+    };
+    let meta = SnapshotMeta {
+        applied: held.state.applied(),
+        term: held.state.applied_term(),
+        raft_meta: held.raft_meta.clone(),
+    };
+    Ok((frozen, meta))
 }
 
 impl Frozen<'_> {
@@ -225,7 +238,7 @@ impl Frozen<'_> {
         for unmoved in self.state.entries_after(self.moved) {
             let entry = match self.tail.get(&unmoved.entry) {
                 Some(entry) => entry.clone(),
-                None => self.read_entry(unmoved.entry)?,
+                None => self.log.read(unmoved.entry)?,
             };
             let messages = body::messages(group, entry)?;
             let live = body::live(&self.state, &unmoved, &messages);
@@ -239,17 +252,6 @@ impl Frozen<'_> {
             })?;
         }
         Ok(())
-    }
-
-    fn read_entry(&self, index: u64) -> Result<LogEntry, StoreError> {
-        let group = GroupId::from(self.space.shard);
-        let key = keys::entry(group, index);
-        let value = self
-            .disk
-            .get_cf(self.replica.rocks.log()?, key)
-            .map_err(StoreError::disk("read its log"))?
-            .ok_or(StoreError::Damaged { group, index: LogIndex(index) })?;
-        log::decode_entry(group, index, &key, &value)
     }
 }
 

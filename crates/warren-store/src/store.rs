@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,9 +19,10 @@ use crate::reclaim::Reclaimer;
 use crate::replica::{Inner as ReplicaInner, read_place};
 use crate::rocks::Rocks;
 use crate::sync::{Queue, Task, Work, Writer, Written};
+use crate::wal::{DiskDir, Wal};
 use crate::{CheckpointPart, Failure, GroupLog, Replica, StoreError, StoreOptions, checksum, keys};
 
-/// The node's one RocksDB. Cheap to clone. The directory is free again when every clone, log and replica is gone.
+/// The node's log and its one RocksDB. Cheap to clone. The directory is free again when every clone, log and replica is gone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -31,8 +33,8 @@ struct Inner {
     written: Arc<Written>,
     writer: Mutex<Option<JoinHandle<()>>>,
     reclaimer: Reclaimer,
-    /// What RocksDB reserves for a file of its write-ahead log.
-    wal_file_bytes: u64,
+    /// What a file of the log takes.
+    log_segment_bytes: u64,
     /// One checkpoint or installation at a time.
     checkpoint: Arc<Mutex<()>>,
 }
@@ -69,8 +71,10 @@ impl Store {
     /// than at its end.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let rocks = Arc::new(Rocks::open(dir, &options)?);
+        let wal = open_wal(dir, &rocks, &options)?;
         let core = Arc::new(LogCore {
             rocks,
+            wal,
             queue: Queue::new(options.queue_bytes),
             failure: Failure::default(),
             tail_bytes: AtomicUsize::new(0),
@@ -94,7 +98,7 @@ impl Store {
             written,
             writer: Mutex::new(Some(writer)),
             reclaimer: Reclaimer::new(options.reclaim_bytes),
-            wal_file_bytes: (options.log_memtable_bytes as u64 / 10 * 11).min(options.wal_bytes),
+            log_segment_bytes: options.log_segment_bytes,
             checkpoint: Arc::new(Mutex::new(())),
         })))
     }
@@ -220,14 +224,13 @@ impl Store {
     }
 
     /// Bytes of the disk that are spoken for, though nothing new comes in. What is in memory is written to files of its
-    /// own once, and once more when bodies are moved to the message store; and RocksDB reserves a whole file of its
-    /// write-ahead log when it begins one.
+    /// own once, and once more when bodies are moved to the message store; and the log takes whole files.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
     pub fn spoken_for_bytes(&self) -> Result<u64, StoreError> {
         let unflushed = self.0.core.rocks.unflushed_bytes()?;
-        Ok(unflushed.saturating_mul(2).saturating_add(self.0.wal_file_bytes))
+        Ok(unflushed.saturating_mul(2).saturating_add(self.0.log_segment_bytes.saturating_mul(2)))
     }
 
     /// Makes what room can be made: old files of the write-ahead log go, and so do bodies that nobody needs. Blocks,
@@ -238,7 +241,6 @@ impl Store {
     pub fn relieve(&self) -> Result<(), StoreError> {
         let core = &self.0.core;
         core.failure.check()?;
-        core.failure.note(core.rocks.flush_log())?;
         self.0.reclaimer.hurry(&core.rocks);
         Ok(())
     }
@@ -283,6 +285,40 @@ impl Store {
     pub fn shutdown(self) {
         self.0.stop();
     }
+}
+
+/// The log beside the database. Each knows the other: a log that is gone is not taken for a new one.
+fn open_wal(dir: &Path, rocks: &Rocks, options: &StoreOptions) -> Result<Wal, StoreError> {
+    let key = keys::blob("log");
+    let known = match rocks.get_state(&key)? {
+        Some(sealed) => Some(
+            checksum::unseal(&key, &sealed)
+                .and_then(|id| id.try_into().ok())
+                .map(u64::from_le_bytes)
+                .ok_or(StoreError::DamagedState { group: GroupId::METADATA, what: "which log is its" })?,
+        ),
+        None => None,
+    };
+    // Only to tell logs of different stores apart.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let new =
+        u64::try_from(now.as_nanos()).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(40);
+    let files = DiskDir::new(&dir.join("log"), options.log_segment_bytes);
+    let files = files.map_err(StoreError::io("make its log's directory"))?;
+    let wal = Wal::open(Box::new(files), options.log_segment_bytes, new)?;
+    match known {
+        Some(id) if id == wal.id() => {}
+        Some(_) => {
+            let what = "it is missing, or belongs to another store";
+            return Err(StoreError::DamagedLog { segment: 0, offset: 0, what });
+        }
+        None => {
+            let mut batch = WriteBatch::default();
+            batch.put_cf(rocks.state()?, &key, checksum::seal(&key, &wal.id().to_le_bytes()));
+            rocks.write_state(batch).and_then(|()| rocks.flush_state())?;
+        }
+    }
+    Ok(wal)
 }
 
 impl fmt::Debug for Store {

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rocksdb::WriteBatch;
 use warren_types::GroupId;
 
-use crate::keys::Hard;
 use crate::log::{Done, Log, LogCore};
+use crate::wal::Record;
 use crate::{LogEntry, StoreError};
 
 /// Most bytes in one batch: a vote waits at most for a write of this size.
@@ -20,6 +20,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// So many changes that do not ask for an fsync wake the writer all the same.
 const LAZY_TASKS: usize = 256;
 
+/// After so long without a write the last one is sealed.
+const IDLE: Duration = Duration::from_millis(100);
+
 /// One change of one group's log.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -27,16 +30,12 @@ pub(crate) enum Work {
         entries: Vec<LogEntry>,
         lineage: u64,
     },
-    Hard {
-        kind: Hard,
-        value: Bytes,
-    },
+    Vote(Bytes),
+    Committed(Bytes),
     Truncate {
         from: u64,
-        to: u64,
     },
     Purge {
-        from: u64,
         first: u64,
         marker: Bytes,
     },
@@ -48,8 +47,8 @@ impl Work {
     /// Whether it can wait for the next change that cannot.
     fn is_lazy(&self) -> bool {
         match self {
-            Self::Hard { kind: Hard::Committed, .. } => true,
-            Self::Hard { kind: Hard::Vote | Hard::Purged, .. }
+            Self::Committed(_) => true,
+            Self::Vote(_)
             | Self::Append { .. }
             | Self::Truncate { .. }
             | Self::Purge { .. }
@@ -130,9 +129,18 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// Waits for work and moves up to `max_bytes` of it into `batch`. False when the queue is closed and empty.
-    fn take(&self, max_bytes: usize, batch: &mut Vec<Task>) -> bool {
+    /// Waits for work and moves up to `max_bytes` of it into `batch`. False when the queue is closed and empty. `idle` is
+    /// called once if nothing comes for a while.
+    fn take(&self, max_bytes: usize, batch: &mut Vec<Task>, idle: impl FnOnce()) -> bool {
         let mut waiting = self.waiting.lock();
+        if !waiting.urgent && !waiting.closed {
+            self.work.wait_for(&mut waiting, IDLE);
+            if !waiting.urgent && !waiting.closed {
+                drop(waiting);
+                idle();
+                waiting = self.waiting.lock();
+            }
+        }
         while !waiting.urgent && !waiting.closed {
             self.work.wait(&mut waiting);
         }
@@ -171,9 +179,8 @@ impl Writer {
     /// Runs until the queue is closed.
     pub(crate) fn run(self) {
         let mut tasks = Vec::new();
-        let mut scratch = Vec::new();
-        while self.core.queue.take(BATCH_BYTES, &mut tasks) {
-            let outcome = self.write(&tasks, &mut scratch);
+        while self.core.queue.take(BATCH_BYTES, &mut tasks, || self.seal()) {
+            let outcome = self.write(&tasks);
             if outcome.is_ok() {
                 for task in &tasks {
                     task.log.written(&task.work);
@@ -183,29 +190,35 @@ impl Writer {
                 (task.done)(outcome.clone());
             }
             self.shrink_tails();
-            // One huge entry must not cost its memory for ever.
-            if scratch.capacity() > BATCH_BYTES {
-                scratch = Vec::new();
-            }
+        }
+        self.seal();
+    }
+
+    /// See [`crate::wal::Wal::seal`]. Where it fails, the next write will, too.
+    fn seal(&self) {
+        if self.core.failure.check().is_ok()
+            && self.core.wal.is_unsealed()
+            && let Err(error) = self.core.failure.note(self.core.wal.seal())
+        {
+            tracing::error!(%error, "the log could not be sealed");
         }
     }
 
     /// One batch, one fsync. After a failure nothing is written any more.
-    fn write(&self, tasks: &[Task], scratch: &mut Vec<u8>) -> Result<(), StoreError> {
+    fn write(&self, tasks: &[Task]) -> Result<(), StoreError> {
         self.core.failure.check()?;
-        let mut batch = WriteBatch::default();
+        let mut records: Vec<Record> = Vec::new();
         let mut entries = 0;
         for task in tasks {
-            task.log.write(&task.work, &mut batch, scratch)?;
+            task.log.records(&task.work, &mut records);
             if let Work::Append { entries: appended, .. } = &task.work {
                 entries += appended.len() as u64;
             }
         }
-        if batch.is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
-        let bytes = batch.size_in_bytes() as u64;
-        self.core.failure.note(self.core.rocks.write_synced(batch))?;
+        let bytes = self.core.failure.note(self.core.wal.write(&records))?;
         self.written.batches.fetch_add(1, Ordering::Relaxed);
         self.written.entries.fetch_add(entries, Ordering::Relaxed);
         self.written.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -198,66 +198,64 @@ fn a_purge_beyond_the_end_moves_the_log_there() {
     assert_eq!(all(&log), [entry(101, "z")]);
 }
 
-/// Opens the files as RocksDB, past the store.
-fn tamper(dir: &std::path::Path, change: impl FnOnce(&rocksdb::DB)) {
-    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), dir, ["default", "log", "state"]).unwrap();
-    change(&db);
+/// The log's newest file.
+fn newest_segment(dir: &std::path::Path) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir.join("log")).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|ext| ext == "log")).max().unwrap()
+}
+
+/// Changes one byte of the last place where `text` is in the log's newest file.
+fn tamper(dir: &std::path::Path, text: &[u8]) {
+    let path = newest_segment(dir);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(text.len()).rposition(|window| window == text).expect("it is there");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
 }
 
 #[test]
-fn a_damaged_entry_is_found() {
+fn damage_to_an_entry_is_found_when_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    {
-        let store = open(dir.path());
-        let log = store.log(G).unwrap();
-        append(&log, (1..=3).map(|index| entry(index, "a payload")).collect());
-        store.shutdown();
-    }
-    tamper(dir.path(), |db| {
-        let family = db.cf_handle("log").unwrap();
-        let key = [&1_u32.to_be_bytes()[..], b"l", &2_u64.to_be_bytes()].concat();
-        let mut value = db.get_cf(family, &key).unwrap().unwrap();
-        *value.last_mut().unwrap() ^= 1;
-        db.put_cf(family, &key, value).unwrap();
-    });
     let store = open(dir.path());
     let log = store.log(G).unwrap();
+    append(&log, vec![entry(1, "first"), entry(2, "second")]);
+    append(&log, (3..=64).map(|index| entry(index, vec![1; 1024])).collect());
+    tamper(dir.path(), b"second");
     let damaged = StoreError::Damaged { group: G, index: LogIndex(2) };
-    assert_eq!(log.get(LogIndex(1)).unwrap(), Some(entry(1, "a payload")));
+    assert_eq!(log.get(LogIndex(1)).unwrap(), Some(entry(1, "first")));
     assert_eq!(log.get(LogIndex(2)), Err(damaged.clone()));
     assert_eq!(log.read(LogIndex(1), LogIndex(4), 1 << 20), Err(damaged));
 }
 
 #[test]
-fn a_missing_entry_is_found() {
-    let dir = tempfile::tempdir().unwrap();
-    {
-        let store = open(dir.path());
-        let log = store.log(G).unwrap();
-        append(&log, (1..=3).map(|index| entry(index, "a payload")).collect());
-        store.shutdown();
+fn damage_to_a_log_that_was_closed_keeps_it_closed() {
+    for text in ["the vote", "the entry", "the last"] {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let store = open(dir.path());
+            let log = store.log(G).unwrap();
+            wait(|done| log.save_vote(Bytes::from("the vote"), done)).unwrap();
+            append(&log, vec![entry(1, "the entry")]);
+            append(&log, vec![entry(2, "the last")]);
+            store.shutdown();
+        }
+        tamper(dir.path(), text.as_bytes());
+        let outcome = Store::open(dir.path(), kit::small());
+        assert!(matches!(outcome, Err(StoreError::DamagedLog { .. })), "{text}: {outcome:?}");
     }
-    tamper(dir.path(), |db| {
-        let key = [&1_u32.to_be_bytes()[..], b"l", &2_u64.to_be_bytes()].concat();
-        db.delete_cf(db.cf_handle("log").unwrap(), key).unwrap();
-    });
-    let damaged = StoreError::Damaged { group: G, index: LogIndex(2) };
-    assert_eq!(open(dir.path()).log(G).unwrap_err(), damaged);
 }
 
 #[test]
-fn a_damaged_vote_refuses_the_log() {
+fn a_log_that_is_gone_is_not_taken_for_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     {
         let store = open(dir.path());
-        wait(|done| store.log(G).unwrap().save_vote(Bytes::from("vote"), done)).unwrap();
+        append(&store.log(G).unwrap(), vec![entry(1, "x")]);
         store.shutdown();
     }
-    tamper(dir.path(), |db| {
-        let key = [&1_u32.to_be_bytes()[..], b"h", &[0]].concat();
-        db.put_cf(db.cf_handle("log").unwrap(), key, b"....vote").unwrap();
-    });
-    assert_eq!(open(dir.path()).log(G).unwrap_err(), StoreError::DamagedState { group: G, what: "vote" });
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    let outcome = Store::open(dir.path(), kit::small());
+    assert!(matches!(outcome, Err(StoreError::DamagedLog { .. })), "{outcome:?}");
 }
 
 #[test]
@@ -267,28 +265,21 @@ fn a_torn_last_write_is_dropped_and_damage_before_it_is_not_overlooked() {
     let store = open(dir.path());
     let log = store.log(G).unwrap();
     for index in 1..=3 {
-        append(&log, vec![entry(index, vec![b'x'; 1000])]);
+        append(&log, vec![entry(index, format!("entry {index}"))]);
     }
     crash_image(dir.path(), torn.path());
     crash_image(dir.path(), damaged.path());
-    let wal = |dir: &std::path::Path| {
-        let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|ext| ext == "log"));
-        files.into_iter().max().unwrap()
-    };
-    let path = wal(torn.path());
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..bytes.len() - 500]).unwrap();
+    let path = newest_segment(torn.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"entry 3").unwrap();
+    bytes[at..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
     let after = open(torn.path()).log(G).unwrap();
     assert_eq!(after.first_last(), Some((LogIndex(1), LogIndex(2))));
 
-    let path = wal(damaged.path());
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
-    std::fs::write(&path, bytes).unwrap();
+    tamper(damaged.path(), b"entry 2");
     let outcome = Store::open(damaged.path(), kit::small());
-    assert!(matches!(outcome, Err(StoreError::DamagedFiles { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(StoreError::DamagedLog { .. })), "{outcome:?}");
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn damaged_state_is_found_at_the_start() {
     }
     {
         let options = rocksdb::Options::default();
-        let db = rocksdb::DB::open_cf(&options, dir.path(), ["default", "log", "state"]).unwrap();
+        let db = rocksdb::DB::open_cf(&options, dir.path(), ["default", "state"]).unwrap();
         let family = db.cf_handle("state").unwrap();
         let key = [
             &1_u32.to_be_bytes()[..],

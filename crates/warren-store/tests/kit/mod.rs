@@ -30,10 +30,10 @@ pub(crate) fn crash_image(from: &Path, to: &Path) {
     loop {
         let before = listing(from);
         std::fs::remove_dir_all(to).unwrap_or_default();
-        std::fs::create_dir_all(to).unwrap();
+        std::fs::create_dir_all(to.join("log")).unwrap();
         let copied = before
             .iter()
-            .filter(|(name, _)| name != "LOCK")
+            .filter(|(name, _)| name != Path::new("LOCK"))
             .all(|(name, _)| std::fs::copy(from.join(name), to.join(name)).is_ok());
         if copied && listing(from) == before {
             return;
@@ -41,13 +41,20 @@ pub(crate) fn crash_image(from: &Path, to: &Path) {
     }
 }
 
-/// Names and sizes.
-fn listing(dir: &Path) -> Vec<(std::ffi::OsString, u64)> {
-    let files = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let mut files: Vec<_> =
-        files.map(|file| (file.file_name(), file.metadata().map_or(0, |data| data.len()))).collect();
-    files.sort();
-    files
+/// Names and sizes, also of the log's directory.
+fn listing(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut found = Vec::new();
+    for below in ["", "log"] {
+        for file in std::fs::read_dir(dir.join(below)).unwrap().map(Result::unwrap) {
+            let data = file.metadata();
+            if data.as_ref().is_ok_and(std::fs::Metadata::is_file) {
+                let name = Path::new(below).join(file.file_name());
+                found.push((name, data.map_or(0, |data| data.len())));
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 pub(crate) fn entry(index: u64, payload: impl Into<Bytes>) -> LogEntry {
