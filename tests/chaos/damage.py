@@ -12,10 +12,14 @@ IGNORED = ("LOG", "LOCK", "IDENTITY")
 def files(data):
     """The store's files that hold something, by kind."""
     kinds = {"wal": [], "table": [], "blob": [], "manifest": []}
-    for path in sorted((Path(data) / "store").iterdir()):
-        if path.stat().st_size == 0 or path.name.startswith(IGNORED):
+    store = Path(data) / "store"
+    for path in sorted([*store.iterdir(), *(store / "log").iterdir()]):
+        if not path.is_file() or path.stat().st_size == 0 or path.name.startswith(IGNORED):
             continue
-        kind = {".log": "wal", ".sst": "table", ".blob": "blob"}.get(path.suffix)
+        # RocksDB has empty files of the same suffix; the log's are in a directory of their own.
+        kind = {".sst": "table", ".blob": "blob"}.get(path.suffix)
+        if path.suffix == ".log" and path.parent != store:
+            kind = "wal"
         if kind is None and path.name.startswith("MANIFEST"):
             kind = "manifest"
         if kind is not None:

@@ -79,6 +79,25 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off_t at) {
     return control->mode && fails(fd, &result) ? result : real(fd, data, size, at);
 }
 
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    REAL("writev", ssize_t(int, const struct iovec *, int));
+    ssize_t result;
+    if (control->mode && fails(fd, &result)) return result;
+    if (control->mode == WRITE_TORN && concerns(fd)) {
+        size_t left = 0;
+        for (int i = 0; i < count; i++) left += parts[i].iov_len;
+        left /= 2;
+        for (int i = 0; i < count && left > 0; i++) {
+            struct iovec part = parts[i];
+            if (part.iov_len > left) part.iov_len = left;
+            real(fd, &part, 1);
+            left -= part.iov_len;
+        }
+        _exit(137);
+    }
+    return real(fd, parts, count);
+}
+
 ssize_t pread64(int fd, void *data, size_t size, off_t at) {
     REAL("pread64", ssize_t(int, void *, size_t, off_t));
     if (control->mode == READ_EIO && concerns(fd)) {

@@ -43,7 +43,7 @@ def store(node):
 
 
 def newest_wal(node):
-    return max(store(node).glob("*.log"), key=lambda path: int(path.stem))
+    return max((store(node) / "log").glob("*.log"), key=lambda path: int(path.stem, 16))
 
 
 def refuses(node):
@@ -66,7 +66,7 @@ def test_a_damaged_store_is_refused_with_a_sentence_that_says_what_to_do(single,
     node.kill()
     wal = newest_wal(node)
     data = bytearray(wal.read_bytes())
-    middle = damage.written(wal) // 2
+    middle = data.index(b"100" * 500)
     if way == "flip":
         data[middle] ^= 1
         wal.write_bytes(data)
@@ -83,17 +83,20 @@ def test_a_damaged_store_is_refused_with_a_sentence_that_says_what_to_do(single,
 
 
 @pytest.mark.limit(240)
-@pytest.mark.parametrize("torn", [b"\0" * 3000, b"\x12\x34\x56\x78\x0f\x00\x01half a"])
-def test_a_write_that_the_power_cut_short_is_dropped_and_nothing_else(single, torn):
+def test_a_write_that_the_power_cut_short_is_dropped_and_nothing_else(single):
     (node,) = single.nodes
     bodies = [b"%d" % n * 300 for n in range(100)]
     confirmed(node, bodies)
     node.kill()
     wal = newest_wal(node)
-    wal.write_bytes(wal.read_bytes() + torn)
+    data = bytearray(wal.read_bytes())
+    # As if the last write had been under way: its end, and all that came after it, is not there.
+    at = data.rindex(bodies[-1])
+    data[at + 50 :] = bytes(len(data) - at - 50)
+    wal.write_bytes(data)
     node.start()
     node.wait_ready()
-    assert contents(node) == bodies
+    assert contents(node) == bodies[:-1]
     assert "did not reach the disk and is dropped" in node.log_tail(200)
 
 
@@ -149,7 +152,7 @@ def test_a_confirm_is_sent_only_after_its_message_is_synced(single, tmp_path):
     confirmed(node, [b"warm"])
     trace = tmp_path / "trace"
     tracer = subprocess.Popen(
-        ["strace", "-f", "-y", "-s", "200", "-o", trace, "-p", str(node.process.pid),
+        ["strace", "-f", "-y", "-s", "600", "-o", trace, "-p", str(node.process.pid),
          "-e", "trace=fsync,fdatasync,sync_file_range,write,pwrite64,sendto,sendmsg,writev"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

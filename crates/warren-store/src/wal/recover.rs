@@ -142,6 +142,15 @@ fn open_end(segment: &Segment) -> Result<(Vec<Record>, u64, u64), StoreError> {
     if is_batch_after(&bytes, number, at, batch) {
         return Err(damaged(number, at, "a batch is not sound, and others follow it"));
     }
+    if usize::try_from(at)
+        .is_ok_and(|at| bytes.get(at..).is_some_and(|rest| Batch::decode(number, rest).is_some()))
+    {
+        tracing::warn!(
+            segment = number,
+            offset = at,
+            "the last write before this start did not reach the disk and is dropped"
+        );
+    }
     if records.iter().any(|(head, ..)| head.kind == Kind::Next) {
         return Err(damaged(number.saturating_add(1), 0, "it is missing, or its header is not sound"));
     }
