@@ -28,6 +28,8 @@ pub struct QueueInfo {
     pub consumers: Option<u32>,
     /// Body bytes of ready messages.
     pub ready_bytes: Option<u64>,
+    /// Messages whose time has not come.
+    pub delayed: Option<u64>,
     /// The node that hosts it now: its shard's leader, or the node that keeps a transient queue.
     pub leader: Option<NodeId>,
     /// The nodes that hold a replica.

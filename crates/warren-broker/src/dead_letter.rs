@@ -10,8 +10,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use warren_amqp::properties::{Death, Properties, dead_letter};
-use warren_catalogue::Catalogue;
 use warren_catalogue::routing::{RouteInput, RouteSet};
+use warren_catalogue::{Catalogue, ExchangeKind};
 use warren_queue::DeadLetter;
 use warren_types::{
     ChannelNumber, Position, PublishToken, QueueHost, QueueId, QueueSpec, SessionPublish, ShortStr,
@@ -19,6 +19,7 @@ use warren_types::{
 
 use crate::broker::Broker;
 use crate::clock;
+use crate::delay::take_delay;
 use crate::mailbox::Mailbox;
 use crate::registry::{ConnectionEvent, INTERNAL};
 use crate::router::{draw, hashed_property};
@@ -156,7 +157,10 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, S
         exchange: &exchange,
         routing_key: key.as_ref(),
     };
-    let dead = dead_letter(&letter.message, &death);
+    let mut dead = dead_letter(&letter.message, &death);
+    let delays = catalogue.exchange(&spec.vhost, name).map(|exchange| exchange.kind)
+        == Some(ExchangeKind::DelayedMessage);
+    let delay_ms = if delays { take_delay(&mut dead.message) } else { 0 };
     let mut keys: Vec<&str> = vec![dead.message.routing_key.as_str()];
     keys.extend(dead.extra_keys.iter().map(String::as_str));
     let headers = || Properties::new(&dead.message.properties).headers();
@@ -177,7 +181,7 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, S
         match targets.iter_mut().find(|(known, _)| *known == host) {
             Some((_, publish)) => publish.queues.push(queue),
             None => {
-                let publish = SessionPublish { queues: vec![queue], message: dead.message.clone() };
+                let publish = SessionPublish { queues: vec![queue], message: dead.message.clone(), delay_ms };
                 targets.push((host, publish));
             }
         }

@@ -276,8 +276,10 @@ impl HostTask {
         let mut batch = Vec::with_capacity(INPUTS_PER_TURN);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut revisions = self.catalogue.revision();
         loop {
             let takes_inputs = !self.machine.is_full();
+            let waits_for_catalogue = self.machine.waits_for_catalogue();
             let timer = self.machine.next_timer();
             let buried = Arc::clone(&self.buried);
             let mut safe = Vec::new();
@@ -291,6 +293,7 @@ impl HostTask {
                 }
                 _ = buried.recv_many(&mut safe, BURIED_PER_TURN) => Turn::Buried(safe),
                 () = until(timer), if timer.is_some() => Turn::Timer,
+                Ok(()) = revisions.changed(), if waits_for_catalogue => Turn::Tick,
                 _ = tick.tick() => Turn::Tick,
             };
             match turn {

@@ -8,6 +8,7 @@ mod config;
 mod confirm;
 mod connection;
 mod dead_letter;
+mod delay;
 mod host;
 mod identity;
 mod limits;

@@ -85,6 +85,7 @@ impl Operator {
             unacked: counts.map(|counts| counts.unacked),
             consumers: counts.map(|counts| counts.consumers),
             ready_bytes: counts.map(|counts| counts.ready_bytes),
+            delayed: counts.map(|counts| counts.delayed),
             spec,
             leader,
             members,

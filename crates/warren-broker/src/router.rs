@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_amqp::properties::Properties;
 use warren_catalogue::routing::{HashedProperty, RouteInput, RouteSet};
-use warren_catalogue::{Access, Catalogue, Resource, no_exchange};
+use warren_catalogue::{Access, Catalogue, ExchangeKind, Resource, no_exchange};
 use warren_types::{AmqpError, Message, QueueHost, QueueId, ReplyCode};
 
 use crate::broker::random;
@@ -20,6 +20,8 @@ const CACHE_MAX: usize = 4096;
 /// Where a message goes: queues grouped by their host. Empty when no queue takes it.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
+    /// The exchange is one of those that delay.
+    pub(crate) delays: bool,
     pub(crate) targets: Vec<(QueueHost, Vec<QueueId>)>,
 }
 
@@ -127,7 +129,8 @@ impl Router {
             ..RouteInput::new(&keys, &headers)
         };
         catalogue.route(&self.vhost, exchange, input, &mut set)?;
-        let mut route = Route::default();
+        let kind = catalogue.exchange(&self.vhost, exchange).map(|record| record.kind);
+        let mut route = Route { delays: kind == Some(ExchangeKind::DelayedMessage), ..Route::default() };
         for (host, queue) in set.iter() {
             match route.targets.iter_mut().find(|(known, _)| *known == host) {
                 Some((_, queues)) => queues.push(queue),

@@ -11,11 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
-use warren_proto::session::{Answer, Ask, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
-use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey};
+use warren_amqp::properties::with_header;
+use warren_proto::session::{Answer, Ask, Delivery, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
+use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey, stream_offset};
 use warren_types::{
-    GroupId, NodeId, Position, PositionRange, PublishToken, QueueHost, QueueId, RequestId, SessionPublish,
-    SubscriptionId,
+    AMQPValue, GroupId, NodeId, Position, PositionRange, PublishToken, QueueHost, QueueId, RequestId,
+    SessionPublish, SubscriptionId,
 };
 
 use crate::broker::Broker;
@@ -459,7 +460,14 @@ impl SessionTask {
             HomeOutput::Send(frame) => self.outbox.push_back(frame),
             HomeOutput::Confirmed(tokens) => self.broker.connections().settle_publishes(&tokens, false),
             HomeOutput::Rejected(tokens) => self.broker.connections().settle_publishes(&tokens, true),
-            HomeOutput::Deliver { subscription, queue, deliveries } => {
+            HomeOutput::Deliver { subscription, queue, mut deliveries } => {
+                if self
+                    .consumers
+                    .get(&subscription)
+                    .is_some_and(|consumer| consumer.subscribe.offset.is_some())
+                {
+                    deliveries.iter_mut().for_each(add_offset);
+                }
                 let positions: Vec<Position> = deliveries.iter().map(|delivery| delivery.position).collect();
                 let event = ConnectionEvent::Deliver { subscription, host: self.host, queue, deliveries };
                 let taken =
@@ -529,4 +537,12 @@ async fn connect_local(broker: &Arc<Broker>, host: QueueHost) -> Option<Link> {
     let inputs = handle.inputs().clone();
     inputs.send(HostInput::Open { key, answers: Arc::clone(&answers) }).await.ok()?;
     Some(Link { node: broker.node(), to: ToLeader::Local { inputs, key }, from: FromLeader::Local(answers) })
+}
+
+/// Tells a reader of a stream where it is: header `x-stream-offset`.
+fn add_offset(delivery: &mut Delivery) {
+    let offset = i64::try_from(stream_offset(delivery.position)).unwrap_or(i64::MAX);
+    let properties = &delivery.message.properties;
+    delivery.message.properties =
+        with_header(properties, "x-stream-offset", Some(&AMQPValue::LongLongInt(offset)));
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use warren_proto::catalogue::DeclareQueue;
 pub(crate) use warren_types::table::{integer, type_name};
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
 
@@ -23,6 +24,8 @@ pub(crate) const LOCATORS: &[&str] = &["client-local", "balanced", "random", "le
 const EXPIRY_MAX_MS: i64 = 315_360_000_000;
 /// Highest priority.
 const PRIORITY_MAX: i64 = 255;
+/// Most keys that a queue remembers: they are in its leader's memory.
+const CACHE_SIZE_MAX: i64 = 1_000_000;
 /// Largest stream segment, in bytes.
 const SEGMENT_MAX_BYTES: i64 = 3_000_000_000;
 
@@ -32,6 +35,29 @@ fn float(value: &AMQPValue) -> Option<f64> {
         AMQPValue::Double(v) => Some(*v),
         _ => None,
     }
+}
+
+/// Whether a queue with these arguments is a stream.
+#[must_use]
+pub fn is_stream(arguments: &FieldTable) -> bool {
+    arguments.inner().get(QUEUE_TYPE).and_then(bytes) == Some(b"stream")
+}
+
+/// An age as streams have it: a number and one of `Y M D h m s`, in milliseconds.
+#[must_use]
+pub fn age_ms(age: &str) -> Option<u64> {
+    let (number, unit) = age.split_at_checked(age.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "Y" => 365 * 86_400,
+        "M" => 30 * 86_400,
+        "D" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return None,
+    };
+    let number: u64 = number.bytes().all(|digit| digit.is_ascii_digit()).then(|| number.parse().ok())??;
+    number.checked_mul(seconds * 1000)
 }
 
 /// The bytes of a string or byte array.
@@ -201,6 +227,10 @@ const KNOWN: &[(&str, Check)] = &[
     ("x-queue-leader-locator", |value, _| one_of(value, LOCATORS, "invalid_queue_locator_arg")),
     ("x-delivery-limit", accept),
     ("x-consumer-timeout", check_not_negative),
+    ("x-message-deduplication", check_bool),
+    ("x-deduplication-header", check_string),
+    ("x-cache-size", check_cache_size),
+    ("x-cache-ttl", check_expires),
     ("x-consumer-disconnected-timeout", check_not_negative),
 ];
 
@@ -236,6 +266,46 @@ pub fn validate_queue_arguments(vhost: &str, name: &str, arguments: &FieldTable)
         return Err(refuse(ReplyCode::PreconditionFailed, "Invalid value for x-stream-filter-size-bytes"));
     }
     Ok(())
+}
+
+/// What means nothing to a stream.
+const NOT_FOR_STREAMS: &[&str] = &[
+    "x-expires",
+    "x-message-ttl",
+    DEAD_LETTER_EXCHANGE,
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-priority",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-message-deduplication",
+];
+
+/// Checks that a queue that is to be a stream, by the arguments that are stored for it, can be one.
+///
+/// # Errors
+/// 406 `invalid property 'non-durable' for queue 'q' in vhost '/'`, or for an argument that means nothing to streams
+/// `invalid arg 'x-expires' for queue 'q' in vhost '/' of queue type rabbit_stream_queue`.
+pub(crate) fn check_stream(declare: &DeclareQueue, arguments: &FieldTable) -> Result<(), AmqpError> {
+    if !is_stream(arguments) {
+        return Ok(());
+    }
+    let resource = queue_resource(&declare.vhost, &declare.name);
+    let refuse = |text: String| Err(refuse(ReplyCode::PreconditionFailed, text));
+    let wrong = [
+        ("auto-delete", declare.auto_delete),
+        ("exclusive-owner", declare.exclusive.is_some()),
+        ("non-durable", !declare.durable),
+    ];
+    if let Some((property, _)) = wrong.into_iter().find(|(_, wrong)| *wrong) {
+        return refuse(format!("invalid property '{property}' for {resource}"));
+    }
+    match NOT_FOR_STREAMS.iter().find(|key| arguments.contains_key(key)) {
+        Some(key) => refuse(format!("invalid arg '{key}' for {resource} of queue type rabbit_stream_queue")),
+        None => Ok(()),
+    }
 }
 
 fn accept(_: &AMQPValue, _: &FieldTable) -> Result<(), String> {
@@ -280,6 +350,14 @@ fn check_priority(value: &AMQPValue, arguments: &FieldTable) -> Result<(), Strin
     check_not_negative(value, arguments)?;
     match checked_integer(value)? {
         large if large > PRIORITY_MAX => Err(format!("{{max_value_exceeded,{large}}}")),
+        _ => Ok(()),
+    }
+}
+
+fn check_cache_size(value: &AMQPValue, arguments: &FieldTable) -> Result<(), String> {
+    check_positive(value, arguments)?;
+    match checked_integer(value)? {
+        large if large > CACHE_SIZE_MAX => Err(format!("{{max_value_exceeded,{large}}}")),
         _ => Ok(()),
     }
 }

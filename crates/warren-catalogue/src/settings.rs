@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use warren_types::{AMQPValue, FieldTable, Overflow, QueueSettings};
+use warren_types::{AMQPValue, Deduplication, FieldTable, Overflow, QueueSettings, StreamSettings};
 
-use crate::arguments::{QUEUE_TYPE, bytes, integer};
+use crate::arguments::{QUEUE_TYPE, age_ms, bytes, integer, is_stream};
 
 /// Failed deliveries that a message of a quorum queue survives unless something else is asked for.
 const QUORUM_DELIVERY_LIMIT: u64 = 20;
+
+/// Where a message's key is, and how many keys a queue remembers, unless it says otherwise.
+const DEDUPLICATION_HEADER: &str = "x-deduplication-header";
+const DEDUPLICATION_SIZE: u64 = 1024;
 
 /// What validated arguments ask for. What is not of its type is ignored, as no declaration lets it in.
 #[must_use]
@@ -39,6 +43,16 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
         dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
         delivery_limit,
         max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
+        strict_levels: quorum,
+        deduplication: (table.get("x-message-deduplication") == Some(&AMQPValue::Boolean(true))).then(|| {
+            Deduplication {
+                header: Arc::from(text("x-deduplication-header").unwrap_or(DEDUPLICATION_HEADER)),
+                size: number("x-cache-size").unwrap_or(DEDUPLICATION_SIZE),
+                ttl_ms: number("x-cache-ttl"),
+            }
+        }),
+        stream: is_stream(arguments)
+            .then(|| StreamSettings { max_age_ms: text("x-max-age").and_then(age_ms) }),
         single_active_consumer: table.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
     }
 }
@@ -86,9 +100,49 @@ mod tests {
             dead_letter_routing_key: Some("k".into()),
             delivery_limit: Some(3),
             max_priority: Some(9),
+            strict_levels: false,
+            deduplication: None,
+            stream: None,
             single_active_consumer: true,
         };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_stream_keeps_messages_for_an_age() {
+        let stream = ("x-queue-type", AMQPValue::LongString("stream".into()));
+        let age = |age: &str| {
+            let age = ("x-max-age", AMQPValue::LongString(age.into()));
+            queue_settings(&table(&[stream.clone(), age])).stream.unwrap().max_age_ms
+        };
+        assert_eq!(queue_settings(&table(std::slice::from_ref(&stream))).stream.unwrap().max_age_ms, None);
+        assert_eq!(age("90s"), Some(90_000));
+        assert_eq!(age("2h"), Some(7_200_000));
+        assert_eq!(age("1Y"), Some(365 * 86_400_000));
+        assert_eq!(age("1M"), Some(30 * 86_400_000));
+        assert_eq!(age("99999999999999999999D"), None);
+    }
+
+    #[test]
+    fn deduplication_has_a_header_a_size_and_perhaps_a_time() {
+        let on = ("x-message-deduplication", AMQPValue::Boolean(true));
+        let deduplication = |more: &[(&str, AMQPValue)]| {
+            let mut entries = vec![on.clone()];
+            entries.extend(more.iter().cloned());
+            queue_settings(&table(&entries)).deduplication.unwrap()
+        };
+        let usual = Deduplication { header: "x-deduplication-header".into(), size: 1024, ttl_ms: None };
+        assert_eq!(deduplication(&[]), usual);
+        let other = deduplication(&[
+            ("x-deduplication-header", AMQPValue::LongString("id".into())),
+            ("x-cache-size", AMQPValue::LongInt(7)),
+            ("x-cache-ttl", AMQPValue::LongInt(8)),
+        ]);
+        assert_eq!(other, Deduplication { header: "id".into(), size: 7, ttl_ms: Some(8) });
+        assert_eq!(
+            queue_settings(&table(&[("x-message-deduplication", AMQPValue::Boolean(false))])).deduplication,
+            None
+        );
     }
 
     #[test]

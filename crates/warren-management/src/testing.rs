@@ -64,6 +64,7 @@ fn queue(vhost: &str, name: &str, leader: Option<NodeId>, counts: Option<(u64, u
         unacked: counts.map(|(_, unacked)| unacked),
         consumers: counts.map(|_| 2),
         ready_bytes: counts.map(|(ready, _)| ready * 10),
+        delayed: counts.map(|_| 5),
         leader,
         members: vec![A, B],
         policy: (name == "hello").then(|| "limit".to_owned()),

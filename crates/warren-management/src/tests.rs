@@ -30,6 +30,7 @@ async fn a_queue_tells_its_leader_members_and_counts() {
         ("messages", json!(4)),
         ("messages_ready", json!(3)),
         ("messages_unacknowledged", json!(1)),
+        ("messages_delayed", json!(5)),
         ("consumers", json!(2)),
     ] {
         assert_eq!(reply.body[key], value, "{key}");

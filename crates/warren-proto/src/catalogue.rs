@@ -293,11 +293,13 @@ pub enum ExchangeKind {
     Random,
     /// One destination at random of those that the publisher's node hosts.
     LocalRandom,
+    /// As the type that its argument `x-delayed-type` names; messages come into their queues after their `x-delay`.
+    DelayedMessage,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -306,6 +308,7 @@ impl ExchangeKind {
         Self::ModulusHash,
         Self::Random,
         Self::LocalRandom,
+        Self::DelayedMessage,
     ];
 
     /// Its name in `exchange.declare`.
@@ -320,6 +323,7 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::DelayedMessage => "x-delayed-message",
         }
     }
 

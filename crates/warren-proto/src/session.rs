@@ -9,7 +9,7 @@ mod wire;
 
 use warren_types::{
     AckMode, Message, NodeId, Position, PositionRange, QueueId, RequestId, SessionId, SessionPublish,
-    SubscriptionId,
+    SubscriptionId, UnixMillis,
 };
 
 /// What a home node tells a leader.
@@ -133,6 +133,23 @@ pub struct Subscribe {
     pub single_active: bool,
     /// To a new leader: it is the one that gets them, as far as its home can tell.
     pub active: bool,
+    /// It reads a stream, from there.
+    pub offset: Option<StreamOffset>,
+}
+
+/// Where a reader of a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamOffset {
+    /// With the first message that is there.
+    First,
+    /// With the last one.
+    Last,
+    /// With the next one that is published.
+    Next,
+    /// With the message of that number, from 0; with the next one where there is none yet.
+    Offset(u64),
+    /// With the first one that is not older.
+    Since(UnixMillis),
 }
 
 /// A question to a leader.
@@ -205,6 +222,8 @@ pub enum LeaderFrame {
         subscription: SubscriptionId,
         /// What became of it.
         outcome: SubscribeOutcome,
+        /// Of a stream: the offset that it gets next, where that is known.
+        next_offset: Option<u64>,
     },
     /// The queue is gone and the consumer with it (`basic.cancel`).
     Cancelled {
@@ -295,4 +314,6 @@ pub struct Counts {
     pub consumers: u32,
     /// Body bytes of the ready messages, as far as the leader knows them.
     pub ready_bytes: u64,
+    /// Messages whose time has not come: neither ready nor unacked.
+    pub delayed: u64,
 }

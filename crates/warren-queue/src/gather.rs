@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use warren_proto::session::Answer;
 use warren_proto::shard::{Enqueue, EnqueuedMessage, Op, Record, SettleReason};
-use warren_types::{PositionRange, QueueId, RequestId, SessionId};
+use warren_types::{Message, Position, PositionRange, QueueId, RequestId, SessionId};
 
+use crate::lane::{LaneId, stored_range};
 use crate::positions::PositionSet;
 
 /// What is to be told once a record is applied.
@@ -36,18 +38,42 @@ impl Promises {
     }
 }
 
+/// What is to be recorded with a publish, beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// One of its queues refused it.
+    pub(crate) refused: bool,
+    /// Keys by which its queues will know it again, with the lanes that they go to.
+    pub(crate) keys: Vec<(QueueId, Bytes)>,
+}
+
 #[derive(Debug)]
 struct Pending {
     session: SessionId,
     /// Without queues where all of them are gone: then only its sequence is recorded.
     message: EnqueuedMessage,
-    /// One of its queues refused it.
-    refused: bool,
+    /// What else is to be recorded with it.
+    with: Beside,
 }
+
+/// A message on its way from one lane of a queue to another.
+#[derive(Debug)]
+struct Move {
+    from: QueueId,
+    position: Position,
+    to: QueueId,
+    message: Message,
+}
+
+/// The session of what a leader itself publishes. Its sequences go on from leader to leader.
+pub(crate) const INTERNAL: SessionId = SessionId(0);
 
 /// What waits for a record.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
+    /// The last sequence of [`INTERNAL`] that was used.
+    pub(crate) internal_seq: u64,
+    moves: VecDeque<Move>,
     publishes: VecDeque<Pending>,
     publish_bytes: usize,
     settles: BTreeMap<(QueueId, u8), (SettleReason, Vec<PositionRange>)>,
@@ -80,6 +106,7 @@ impl Gather {
     /// Something is to be recorded.
     pub(crate) fn has_ops(&self) -> bool {
         !(self.publishes.is_empty()
+            && self.moves.is_empty()
             && self.settles.is_empty()
             && self.returns.is_empty()
             && self.purges.is_empty()
@@ -88,9 +115,9 @@ impl Gather {
             && self.closes.is_empty())
     }
 
-    pub(crate) fn publish(&mut self, session: SessionId, message: EnqueuedMessage, refused: bool) {
+    pub(crate) fn publish(&mut self, session: SessionId, message: EnqueuedMessage, with: Beside) {
         self.publish_bytes += message.message.size();
-        self.publishes.push_back(Pending { session, message, refused });
+        self.publishes.push_back(Pending { session, message, with });
     }
 
     pub(crate) fn settle(&mut self, queue: QueueId, reason: SettleReason, ranges: Vec<PositionRange>) {
@@ -98,8 +125,10 @@ impl Gather {
             return;
         }
         self.ranges += ranges.len();
-        let key = (queue, rank(reason));
-        self.settles.entry(key).or_insert_with(|| (reason, Vec::new())).1.extend(ranges);
+        for (queue, ranges) in by_lane(queue, ranges) {
+            let key = (queue, rank(reason));
+            self.settles.entry(key).or_insert_with(|| (reason, Vec::new())).1.extend(ranges);
+        }
     }
 
     /// Notes failed deliveries.
@@ -108,7 +137,9 @@ impl Gather {
             return;
         }
         self.ranges += ranges.len();
-        self.returns.entry(queue).or_default().extend(ranges);
+        for (queue, ranges) in by_lane(queue, ranges) {
+            self.returns.entry(queue).or_default().extend(ranges);
+        }
     }
 
     pub(crate) fn purge(&mut self, purge: Op) {
@@ -121,24 +152,36 @@ impl Gather {
 
     /// The queue is gone: nothing else about it is recorded any more.
     pub(crate) fn drop_queue(&mut self, queue: QueueId) {
-        self.settles.retain(|(other, _), _| *other != queue);
-        self.returns.remove(&queue);
-        self.purges.retain(|op| !matches!(op, Op::Purge { queue: other, .. } if *other == queue));
+        let is_it = |other: QueueId| LaneId::split(other).0 == queue;
+        self.settles.retain(|(other, _), _| !is_it(*other));
+        self.returns.retain(|other, _| !is_it(*other));
+        self.purges.retain(|op| !matches!(op, Op::Purge { queue: other, .. } if is_it(*other)));
         self.used.remove(&queue);
         self.recount();
+        self.moves.retain(|moved| !is_it(moved.to));
         self.drops.insert(queue);
     }
 
+    /// A lane is gone, or its queue.
+    pub(crate) fn drop_lane(&mut self, lane: QueueId) {
+        self.drops.insert(lane);
+    }
+
+    /// A message leaves one lane for another: both in the same record.
+    pub(crate) fn move_in(&mut self, from: QueueId, position: Position, to: QueueId, message: Message) {
+        self.moves.push_back(Move { from, position, to, message });
+    }
+
     /// The session is gone, and with it what it published and nobody can be told about: returned.
-    pub(crate) fn close(&mut self, session: SessionId) -> Vec<EnqueuedMessage> {
+    pub(crate) fn close(&mut self, session: SessionId) -> Vec<(EnqueuedMessage, Vec<(QueueId, Bytes)>)> {
         let mut dropped = Vec::new();
         if self.publishes.iter().any(|pending| pending.session == session) {
             let (gone, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.publishes)
                 .into_iter()
                 .partition(|pending| pending.session == session);
             self.publishes = kept;
-            dropped.extend(gone.into_iter().map(|pending| pending.message));
-            self.publish_bytes -= dropped.iter().map(|message| message.message.size()).sum::<usize>();
+            self.publish_bytes -= gone.iter().map(|pending| pending.message.message.size()).sum::<usize>();
+            dropped.extend(gone.into_iter().map(|pending| (pending.message, pending.with.keys)));
         }
         self.promises.settled.remove(&session);
         self.promises.answers.retain(|(of, _, _)| *of != session);
@@ -164,6 +207,7 @@ impl Gather {
     /// The next record's ops, and what to tell once they are applied. `lives` says which queues are still there.
     pub(crate) fn take(&mut self, cut: Cut, lives: impl Fn(QueueId) -> bool) -> (Vec<Op>, Promises) {
         let mut ops = self.take_publishes(cut, lives);
+        self.take_moves(cut, &mut ops);
         for ((queue, _), (reason, ranges)) in std::mem::take(&mut self.settles) {
             ops.push(Op::Settle { queue, reason, ranges: merged(ranges) });
         }
@@ -178,21 +222,22 @@ impl Gather {
         (ops, std::mem::take(&mut self.promises))
     }
 
-    /// One `Enqueue` a session, and a `Refuse` where it passes something refused; within a session the order is kept, and no client can see another order.
+    /// One `Enqueue` a session, and a `Refuse` where it passes something refused; within a session the order is kept, and
+    /// no client can see another order.
     fn take_publishes(&mut self, cut: Cut, lives: impl Fn(QueueId) -> bool) -> Vec<Op> {
         let mut enqueues: Vec<Enqueue> = Vec::new();
         let mut refusals: BTreeMap<SessionId, Vec<u64>> = BTreeMap::new();
         let (mut bytes, mut messages) = (0, 0);
-        while let Some(Pending { session, message, refused }) = self.publishes.pop_front() {
+        while let Some(Pending { session, message, with }) = self.publishes.pop_front() {
             let size = message.message.size();
             if messages > 0 && (bytes + size > cut.bytes || messages >= cut.messages) {
-                self.publishes.push_front(Pending { session, message, refused });
+                self.publishes.push_front(Pending { session, message, with });
                 break;
             }
             self.publish_bytes -= size;
             bytes += size;
             messages += 1;
-            if refused {
+            if with.refused {
                 refusals.entry(session).or_default().push(message.seq);
             }
             // The session of the message before is most often this one's too.
@@ -208,14 +253,44 @@ impl Gather {
                 enqueue.last_seq = message.seq;
                 let mut message = message;
                 message.queues.retain(|queue| lives(*queue));
+                let seq = message.seq;
                 if !message.queues.is_empty() {
                     enqueue.messages.push(message);
+                }
+                // Under the same sequence: a repetition is skipped as a whole.
+                for (lane, key) in with.keys.into_iter().filter(|(lane, _)| lives(*lane)) {
+                    let message = Message { body: key, ..Message::default() };
+                    enqueue.messages.push(EnqueuedMessage { seq, queues: vec![lane], message });
                 }
             }
         }
         let refusals = refusals.into_iter();
         let refusals = refusals.map(|(session, sequences)| Op::Refuse { session, learned: 0, sequences });
         enqueues.into_iter().map(Op::Enqueue).chain(refusals).collect()
+    }
+
+    /// As many as a record holds, with the settles that belong to them.
+    fn take_moves(&mut self, cut: Cut, ops: &mut Vec<Op>) {
+        let mut enqueue = Enqueue { session: INTERNAL, last_seq: 0, messages: Vec::new() };
+        let mut settles: BTreeMap<QueueId, Vec<PositionRange>> = BTreeMap::new();
+        let mut bytes = 0;
+        while bytes < cut.bytes
+            && enqueue.messages.len() < cut.messages
+            && let Some(Move { from, position, to, message }) = self.moves.pop_front()
+        {
+            bytes += message.size();
+            self.internal_seq = self.internal_seq.saturating_add(1);
+            settles.entry(from).or_default().push(PositionRange::one(position));
+            enqueue.messages.push(EnqueuedMessage { seq: self.internal_seq, queues: vec![to], message });
+        }
+        if enqueue.messages.is_empty() {
+            return;
+        }
+        enqueue.last_seq = self.internal_seq;
+        ops.push(Op::Enqueue(enqueue));
+        for (queue, ranges) in settles {
+            ops.push(Op::Settle { queue, reason: SettleReason::DeadLettered, ranges: merged(ranges) });
+        }
     }
 
     fn recount(&mut self) {
@@ -227,6 +302,27 @@ impl Gather {
 /// A record with these ops, stamped.
 pub(crate) fn record(time: warren_types::UnixMillis, ops: Vec<Op>) -> Record {
     Record { time, ops }
+}
+
+/// The ranges by the numbers under which the log has them. A range is in one lane.
+fn by_lane(
+    queue: QueueId,
+    ranges: Vec<PositionRange>,
+) -> impl Iterator<Item = (QueueId, Vec<PositionRange>)> {
+    let plain = ranges.iter().all(|range| LaneId::at(range.last) == LaneId::PLAIN);
+    let mut lanes = Vec::new();
+    if plain {
+        lanes.push((queue, ranges));
+    } else {
+        for range in ranges {
+            let lane = LaneId::at(range.first).of(queue);
+            match lanes.last_mut() {
+                Some((last, ranges)) if *last == lane => ranges.push(stored_range(range)),
+                Some(_) | None => lanes.push((lane, vec![stored_range(range)])),
+            }
+        }
+    }
+    lanes.into_iter()
 }
 
 fn merged(ranges: Vec<PositionRange>) -> Vec<PositionRange> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::queue::{ConsumerKey, Queue};
+use crate::lane::LaneId;
+use crate::queue::{ConsumerKey, Lane, Queue};
 use crate::{HostLeader, PositionSet};
 
 /// Above so many entries a debug build no longer checks: a broker under load must stay usable.
@@ -43,7 +44,10 @@ impl HostLeader {
         let entries: usize = self
             .queues
             .values()
-            .map(|queue| 1 + queue.unacked.len() + queue.window.len() + queue.back.len())
+            .map(|queue| {
+                let loaded = |lane: &Lane| lane.window.len() + lane.back.len();
+                1 + queue.unacked.len() + queue.lanes().map(loaded).sum::<usize>()
+            })
             .sum();
         if entries <= SMALL {
             let checked = self.check();
@@ -52,48 +56,66 @@ impl HostLeader {
     }
 }
 
-fn check_queue(queue: &Queue) -> Result<(), String> {
-    if queue.delivered_to > queue.loaded_to {
+fn check_lane(lane: &Lane) -> Result<(), String> {
+    if lane.delivered_to > lane.loaded_to {
         return Err("delivered beyond what is accounted for".to_owned());
     }
-    let mut last = queue.delivered_to;
-    for ready in &queue.window {
-        if ready.position <= last {
+    let mut last = lane.delivered_to;
+    for ready in &lane.window {
+        if ready.position <= last || LaneId::at(ready.position) != lane.id {
             return Err(format!("window: {} after {last}", ready.position));
         }
         last = ready.position;
     }
-    if last > queue.loaded_to {
-        return Err(format!("window up to {last}, accounted for up to {}", queue.loaded_to));
+    if last > lane.loaded_to {
+        return Err(format!("window up to {last}, accounted for up to {}", lane.loaded_to));
     }
-    // Every position below the window is in one place.
+    Ok(())
+}
+
+fn check_queue(queue: &Queue) -> Result<(), String> {
+    // Every position below a window is in one place.
     let mut places = PositionSet::new();
-    let unacked = queue.unacked.ranges(|_| true);
-    let back = queue.back.keys().map(|position| warren_types::PositionRange::one(*position));
-    let ranges =
-        unacked.into_iter().chain(queue.returned.ranges()).chain(queue.withheld.ranges()).chain(back);
-    for range in ranges {
-        if places.insert_range(range) != range.count() {
-            return Err(format!("positions {range:?} are in two places"));
-        }
-        if range.last > queue.delivered_to {
+    let mut insert = |range: warren_types::PositionRange| {
+        let lane = queue.lanes().find(|lane| lane.id == LaneId::at(range.first));
+        if lane.is_none_or(|lane| range.last > lane.delivered_to) {
             return Err(format!("{range:?} came back but was not delivered"));
         }
+        if places.insert_range(range) == range.count() {
+            Ok(())
+        } else {
+            Err(format!("positions {range:?} are in two places"))
+        }
+    };
+    queue.unacked.ranges(|_| true).into_iter().try_for_each(&mut insert)?;
+    queue.withheld.ranges().try_for_each(&mut insert)?;
+    let (mut in_windows, mut all_loaded) = (0, true);
+    for lane in queue.lanes() {
+        check_lane(lane)?;
+        let back = lane.back.keys().map(|position| warren_types::PositionRange::one(*position));
+        lane.returned.ranges().chain(back).try_for_each(&mut insert)?;
+        in_windows += lane.window.len() as u64;
+        all_loaded &= lane.loaded_to >= lane.tail();
     }
-    let accounted = places.count() + queue.window.len() as u64;
-    if queue.loaded_to >= queue.tail() {
+    let accounted = places.count() + in_windows;
+    if all_loaded {
         same("live messages", queue.live, accounted)?;
     } else if accounted > queue.live {
         return Err(format!("{accounted} positions accounted for, {} live", queue.live));
     }
     let mut held: BTreeMap<ConsumerKey, u32> = BTreeMap::new();
     for (position, holder) in queue.unacked.iter() {
-        if position > queue.mark {
-            return Err(format!("{position} was delivered above the mark {}", queue.mark));
+        let lane = queue.lanes().find(|lane| lane.id == LaneId::at(position));
+        if lane.is_none_or(|lane| position > lane.mark) {
+            return Err(format!("{position} was delivered above the mark"));
         }
         if let Some(subscription) = holder.subscription {
             *held.entry((holder.session, subscription)).or_default() += 1;
         }
+    }
+    if queue.stream.is_some() {
+        // Its readers hold what others hold too.
+        return Ok(());
     }
     for (key, consumer) in queue.consumers.iter() {
         same("a consumer's unacked", consumer.unacked, held.get(key).copied().unwrap_or_default())?;

@@ -8,6 +8,7 @@ mod gather;
 mod held;
 mod input;
 mod invariant;
+mod lane;
 mod output;
 mod positions;
 mod queue;
@@ -17,6 +18,7 @@ mod store;
 
 pub use config::{HomeConfig, LeaderConfig};
 pub use input::{Input, QueueDirectory, SessionKey};
+pub use lane::stream_offset;
 pub use output::{DeadLetter, DeathReason, Output};
 pub use positions::PositionSet;
 pub use session::home::{HomeOutput, HomeSession};

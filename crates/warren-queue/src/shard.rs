@@ -5,7 +5,10 @@
 //! themselves are in `queue`. It does not know whether Raft or memory is below it, nor on which node it runs.
 
 mod attach;
+mod dedup;
+mod delay;
 mod lifecycle;
+mod readers;
 mod record;
 mod request;
 
@@ -17,7 +20,8 @@ use warren_types::{
     NodeId, PositionRange, QueueHost, QueueId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
 };
 
-use crate::gather::{Gather, Promises};
+use crate::gather::{Gather, INTERNAL, Promises};
+use crate::lane::{self, LaneId};
 use crate::queue::{Cache, GiveBack, Handed, Queue, Transit};
 use crate::session::leader::{Session, Sessions};
 use crate::{DeathReason, Input, LeaderConfig, Output, QueueDirectory};
@@ -49,6 +53,10 @@ pub struct HostLeader {
     unexamined: Vec<QueueId>,
     /// Dead letters out of messages that were never let in.
     refused_out: usize,
+    /// Sessions with something that waits for the catalogue.
+    waiting: BTreeSet<SessionId>,
+    /// A queue's window has been read since they were last looked at.
+    windows_read: bool,
 }
 
 #[derive(Debug)]
@@ -86,10 +94,18 @@ impl HostLeader {
     pub fn open(config: LeaderConfig, opening: OpeningState, nodes: &[NodeId], now: UnixMillis) -> Self {
         let transit = Transit { messages: config.transit_messages, bytes: config.transit_bytes };
         let marks = marks(config.host);
-        let queues =
-            opening.queues.iter().map(|state| (state.queue, Queue::open(state, transit, marks, now)));
+        let mut queues: BTreeMap<QueueId, Queue> = BTreeMap::new();
+        for state in &opening.queues {
+            let (id, lane) = LaneId::split(state.queue);
+            queues.entry(id).or_insert_with(|| Queue::new(id, transit, marks, now)).open(lane, state);
+        }
         let mut sessions = Sessions::default();
+        let mut gather = Gather::default();
         for (id, last_seq) in opening.sessions {
+            if id == INTERNAL {
+                gather.internal_seq = last_seq;
+                continue;
+            }
             sessions.by_id.insert(id, Session::unattached(Some(last_seq), now));
         }
         for (id, refused) in opening.refused {
@@ -100,9 +116,9 @@ impl HostLeader {
         let until = UnixMillis(now.0.saturating_add(config.claim_grace_ms));
         let mut leader = Self {
             sessions,
-            queues: queues.collect(),
+            queues,
             cache: Cache::new(config.cache_bytes),
-            gather: Gather::default(),
+            gather,
             in_flight: VecDeque::new(),
             touched: Vec::new(),
             awaiting_mark: BTreeSet::new(),
@@ -113,6 +129,8 @@ impl HostLeader {
             leased: BTreeSet::new(),
             unexamined: Vec::new(),
             refused_out: 0,
+            waiting: BTreeSet::new(),
+            windows_read: false,
             config,
         };
         leader.release_if_claimed();
@@ -130,12 +148,23 @@ impl HostLeader {
         if self.refreshed_at.is_none() {
             self.refresh(now, directory);
         }
+        let new = self.windows_read || self.refreshed_at != Some(directory.revision());
+        if !self.waiting.is_empty() && new {
+            self.windows_read = false;
+            self.go_on(now, directory, outputs);
+        }
         match input {
             Input::Frame(key, HomeFrame::Attach(attach)) => {
                 self.on_attach(now, directory, key, attach, outputs);
             }
             Input::Frame(key, frame) => match self.sessions.of_stream(key) {
-                Some(session) => self.on_frame(now, directory, session, frame, outputs),
+                Some(session) if self.waits(session) => self.keep_waiting(session, frame),
+                Some(session) => {
+                    self.on_frame(now, directory, session, frame, outputs);
+                    if self.waits(session) {
+                        self.waiting.insert(session);
+                    }
+                }
                 None => outputs.push(Output::Send(key, LeaderFrame::NotLeader)),
             },
             Input::SessionLost(key) => {
@@ -150,8 +179,18 @@ impl HostLeader {
                 }
             }
             Input::Loaded { queue, messages, end } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.loaded(messages, end, now, &mut self.cache);
+                let (queue, lane) = LaneId::split(queue);
+                if lane.is_bucket() {
+                    self.on_delayed_loaded(now, (queue, lane), messages, end);
+                } else if let Some(stream) =
+                    self.queues.get_mut(&queue).filter(|queue| queue.stream.is_some())
+                {
+                    stream.stream_loaded(messages, end);
+                    touch(stream, &mut self.touched);
+                } else if lane == LaneId::KEYS {
+                    self.on_keys_loaded(queue, &messages, end);
+                } else if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.loaded(lane, messages, end, now, &mut self.cache);
                     touch(queue, &mut self.touched);
                 }
             }
@@ -178,6 +217,7 @@ impl HostLeader {
         let asks: usize = self.sessions.by_id.values().map(|session| session.asks.len()).sum();
         self.gather.bytes() >= self.config.gather_bytes
             || self.gather.items() + asks >= self.config.gather_items
+            || self.waiting.iter().filter_map(|id| self.sessions.by_id.get(id)).any(Session::waits_for_much)
     }
 
     /// The counts of a queue that this host knows.
@@ -210,6 +250,23 @@ impl HostLeader {
             stats.consumers += u64::from(counts.consumers);
         }
         stats
+    }
+
+    /// Something waits for the catalogue: [`step`](Self::step) is due when that changes.
+    #[must_use]
+    pub fn waits_for_catalogue(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Something of the session waits for the catalogue.
+    fn waits(&self, session: SessionId) -> bool {
+        self.sessions.by_id.get(&session).is_some_and(|session| !session.waiting.is_empty())
+    }
+
+    fn keep_waiting(&mut self, session: SessionId, frame: HomeFrame) {
+        if let Some(session) = self.sessions.by_id.get_mut(&session) {
+            session.waiting.push_back(frame);
+        }
     }
 
     fn on_frame(
@@ -269,20 +326,48 @@ impl HostLeader {
         outputs: &mut Vec<Output>,
     ) {
         let Some(session) = self.sessions.by_id.get_mut(&id) else { return };
+        let before = session.admitted_seq;
         let Some(repeated) = session.admit(first_seq, messages.len() as u64) else {
             if let Some(key) = self.detach(id, now) {
                 outputs.push(Output::Send(key, LeaderFrame::NotLeader));
             }
             return;
         };
-        for (seq, publish) in
-            (first_seq..).zip(messages).skip(usize::try_from(repeated).unwrap_or(usize::MAX))
-        {
-            let SessionPublish { mut queues, message } = publish;
-            let refused = self.admit(now, directory, id, seq, (&mut queues, &message), outputs);
+        let skip = usize::try_from(repeated).unwrap_or(usize::MAX);
+        let mut rest = (first_seq..).zip(messages).skip(skip);
+        while let Some((seq, mut publish)) = rest.next() {
+            let Some(with) = self.admit(now, directory, id, seq, &mut publish, outputs) else {
+                let messages = std::iter::once(publish).chain(rest.map(|(_, publish)| publish)).collect();
+                if let Some(session) = self.sessions.by_id.get_mut(&id) {
+                    let first = seq == first_seq.saturating_add(repeated);
+                    session.admitted_seq = if first { before } else { Some(seq.saturating_sub(1)) };
+                    session.waiting.push_front(HomeFrame::Publish { first_seq: seq, messages });
+                }
+                return;
+            };
+            let SessionPublish { queues, message, .. } = publish;
             // Without a queue left it counts as done, and its sequence is still to be recorded; its body is not.
             let message = if queues.is_empty() { warren_types::Message::default() } else { message };
-            self.gather.publish(id, EnqueuedMessage { seq, queues, message }, refused);
+            self.gather.publish(id, EnqueuedMessage { seq, queues, message }, with);
+        }
+    }
+
+    /// Goes on with sessions whose next publish is to a queue that the catalogue here did not have. What they sent
+    /// after it waits behind it.
+    fn go_on(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
+        self.refresh(now, directory);
+        for id in std::mem::take(&mut self.waiting) {
+            while let Some(session) = self.sessions.by_id.get_mut(&id)
+                && let Some(frame) = session.waiting.pop_front()
+            {
+                let left = session.waiting.len();
+                self.on_frame(now, directory, id, frame, outputs);
+                let left_now = self.sessions.by_id.get(&id).map_or(0, |session| session.waiting.len());
+                if left_now > left {
+                    self.waiting.insert(id);
+                    break;
+                }
+            }
         }
     }
 
@@ -294,7 +379,10 @@ impl HostLeader {
         ranges: &[PositionRange],
         reason: SettleReason,
     ) {
-        if let Some(queue) = self.queues.get_mut(&id) {
+        if let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.stream.is_some()) {
+            queue.stream_settle(session, ranges);
+            touch(queue, &mut self.touched);
+        } else if let Some(queue) = self.queues.get_mut(&id) {
             let settled = queue.settle(session, ranges);
             touch(queue, &mut self.touched);
             if reason == SettleReason::Rejected && queue.dead_letters() {
@@ -316,7 +404,11 @@ impl HostLeader {
         ranges: &[PositionRange],
         how: GiveBack,
     ) {
-        if let Some(queue) = self.queues.get_mut(&id) {
+        if let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.stream.is_some()) {
+            // Nothing goes back: it is there for everybody.
+            queue.stream_settle(session, ranges);
+            touch(queue, &mut self.touched);
+        } else if let Some(queue) = self.queues.get_mut(&id) {
             let given = queue.give_back(session, ranges, how);
             touch(queue, &mut self.touched);
             if how.failed {
@@ -352,7 +444,15 @@ impl HostLeader {
     ) {
         let outcome = self.try_subscribe(now, directory, session, subscribe);
         let subscription = subscribe.subscription;
-        self.sessions.send(session, LeaderFrame::Subscribed { subscription, outcome }, outputs);
+        let mut next_offset = None;
+        if let Some(offset) = subscribe.offset
+            && outcome == SubscribeOutcome::Subscribed
+            && let Some(queue) = self.queues.get_mut(&subscribe.queue)
+        {
+            next_offset = queue.read_from((session, subscription), offset);
+        }
+        let frame = LeaderFrame::Subscribed { subscription, outcome, next_offset };
+        self.sessions.send(session, frame, outputs);
     }
 
     fn try_subscribe(
@@ -415,6 +515,7 @@ impl HostLeader {
         if let Some(queue) = self.queues.get_mut(&id)
             && queue.consumers.remove((session, subscription))
         {
+            queue.stop_reading((session, subscription));
             queue.last_used = now;
             self.auto_delete(now, directory, id, outputs);
         }
@@ -458,6 +559,7 @@ impl HostLeader {
             self.sessions.send(get.session, request::no_queue(get.request), outputs);
         }
         self.gather.drop_queue(id);
+        queue.stored_lanes().into_iter().for_each(|lane| self.gather.drop_lane(lane.of(id)));
     }
 
     fn on_tick(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
@@ -481,6 +583,9 @@ impl HostLeader {
     fn sweep(&mut self, now: UnixMillis, directory: &dyn QueueDirectory, outputs: &mut Vec<Output>) {
         let newest = directory.newest();
         self.queues.values_mut().for_each(Queue::relax);
+        self.drop_past_buckets(now);
+        self.trim_windows(now);
+        self.look_at_streams();
         let ids: Vec<(QueueId, bool)> =
             self.queues.iter().map(|(id, queue)| (*id, queue.deleting.is_some())).collect();
         for (id, deleting) in ids {
@@ -496,12 +601,17 @@ impl HostLeader {
         for id in std::mem::take(&mut self.touched) {
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.touched = false;
+            if queue.stream.is_some() {
+                self.tend_delayed(now, id, outputs);
+                self.tend_stream(now, id, outputs);
+                continue;
+            }
             let mut handed = Handed::default();
             // Who waits gets what just came, even where it may not stay.
             queue.expire(now, &mut self.cache);
             queue.deliver(now, &mut self.cache, &mut handed);
             if !queue.waits_for_mark {
-                queue.examined_to = queue.tail();
+                queue.examine();
                 queue.expire(now, &mut self.cache);
             }
             queue.enforce_limits(&mut self.cache);
@@ -521,7 +631,9 @@ impl HostLeader {
                 self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
             }
             self.load(now, id, outputs);
-            self.depart(id, outputs);
+            self.tend_delayed(now, id, outputs);
+            self.tend_window(id, outputs);
+            self.depart(now, id, outputs);
         }
     }
 
@@ -532,8 +644,8 @@ impl HostLeader {
             self.unload_idle();
         }
         outputs.push(Output::Load {
-            queue: id,
-            after: request.after,
+            queue: LaneId::at(request.after).of(id),
+            after: lane::stored(request.after),
             max_messages: request.max_messages,
             max_bytes: request.max_bytes,
         });

@@ -110,15 +110,47 @@ fn a_publish_to_a_deleted_queue_counts_as_done() {
 }
 
 #[test]
-fn a_publish_to_a_queue_that_this_nodes_catalogue_has_not_met_is_kept() {
+fn a_publish_to_a_queue_that_this_nodes_catalogue_has_not_met_waits_for_it() {
+    let mut bench = Bench::new();
+    bench.attach(1, 1, 1);
+    bench.publish_to(1, &[Q], &["before"]);
+    bench.publish_to(1, &[Q, QueueId(9)], &["a"]);
+    bench.publish_to(1, &[Q], &["behind"]);
+    assert_eq!(bench.ask(1, Ask::Info { queue: Q }), None, "asked after what waits");
+    assert_eq!(bench.store.live(Q), [Position(1)]);
+    bench.directory.declare(QueueId(9), false);
+    bench.directory.revision += 1;
+    bench.wait(250);
+    assert_eq!(bench.marks(1).0, 3);
+    assert_eq!(bench.store.live(Q), [Position(1), Position(2), Position(3)]);
+    assert_eq!(bench.store.live(QueueId(9)), [Position(1)]);
+}
+
+#[test]
+fn a_queue_that_was_deleted_before_this_nodes_catalogue_met_it_gets_nothing() {
     let mut bench = Bench::new();
     bench.attach(1, 1, 1);
     bench.publish_to(1, &[QueueId(9)], &["a"]);
-    assert_eq!(bench.store.live(QueueId(9)), [Position(1)]);
-    // The catalogue catches up and has it no more: it was deleted meanwhile.
+    assert_eq!(bench.marks(1).0, 0);
     bench.directory.newest = QueueId(9);
-    bench.wait(60_000);
-    assert_eq!(bench.store.live(QueueId(9)), []);
+    bench.directory.revision += 1;
+    bench.wait(6000);
+    assert_eq!(bench.marks(1).0, 1);
+    assert_eq!(bench.leader.list().iter().map(|counts| counts.queue).collect::<Vec<_>>(), [] as [QueueId; 0]);
+}
+
+#[test]
+fn a_home_that_comes_back_while_something_of_it_waits_offers_it_again() {
+    let mut bench = Bench::new();
+    bench.attach(1, 1, 1);
+    bench.publish_to(1, &[QueueId(9)], &["a"]);
+    bench.attach(2, 1, 2);
+    bench.publish_to(2, &[QueueId(9)], &["a"]);
+    bench.directory.declare(QueueId(9), false);
+    bench.directory.revision += 1;
+    bench.wait(250);
+    assert_eq!(bench.marks(2).0, 1);
+    assert_eq!(bench.store.live(QueueId(9)), [Position(1)]);
 }
 
 #[test]

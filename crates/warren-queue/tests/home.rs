@@ -23,7 +23,7 @@ fn delivery(position: u64) -> Delivery {
 
 fn publish(home: &mut HomeSession, number: u64, size: usize) {
     let message = message(&"x".repeat(size));
-    home.publish(token(number), SessionPublish { queues: vec![Q], message });
+    home.publish(token(number), SessionPublish { queues: vec![Q], message, delay_ms: 0 });
 }
 
 fn attached() -> HomeSession {
@@ -173,7 +173,7 @@ fn a_question_waits_for_what_was_published_before_it_and_is_asked_again() {
 fn a_consumer_that_stood_and_is_refused_by_a_new_leader_is_cancelled() {
     let mut home = attached();
     outputs(|out| home.subscribe(consumer(10, 0), out));
-    let told = |outcome| LeaderFrame::Subscribed { subscription: SUBSCRIPTION, outcome };
+    let told = |outcome| LeaderFrame::Subscribed { subscription: SUBSCRIPTION, outcome, next_offset: None };
     let first = outputs(|out| home.on_frame(told(SubscribeOutcome::Subscribed), out));
     assert!(matches!(first[..], [HomeOutput::Subscribed { .. }]));
     assert_eq!(outputs(|out| home.on_frame(told(SubscribeOutcome::Subscribed), out)), []);
@@ -188,7 +188,8 @@ fn publishes_to_queues_that_went_with_their_node_are_rejected_once_and_keep_only
     for number in 1..=2 {
         publish(&mut home, number, 100);
     }
-    let elsewhere = SessionPublish { queues: vec![warren_types::QueueId(2)], message: message("kept") };
+    let elsewhere =
+        SessionPublish { queues: vec![warren_types::QueueId(2)], message: message("kept"), delay_ms: 0 };
     home.publish(token(3), elsewhere);
     outputs(|out| home.flush(out));
     assert_eq!(outputs(|out| home.abandon(|_| true, out)), [], "a leader is attached");

@@ -36,12 +36,12 @@ fn publish_expiring(bench: &mut Bench, seq: u64, body: &str, expiration: &str) {
     let mut properties = vec![1, 0, expiration.len() as u8];
     properties.extend(expiration.bytes());
     let message = warren_types::Message { properties: properties.into(), ..message(body) };
-    let messages = vec![SessionPublish { queues: vec![Q], message }];
+    let messages = vec![SessionPublish { queues: vec![Q], message, delay_ms: 0 }];
     bench.frame(1, warren_proto::session::HomeFrame::Publish { first_seq: seq, messages });
 }
 
 fn publish(body: &str) -> SessionPublish {
-    SessionPublish { queues: vec![Q], message: message(body) }
+    SessionPublish { queues: vec![Q], message: message(body), delay_ms: 0 }
 }
 
 fn settled(bench: &Bench, wanted: SettleReason) -> u64 {

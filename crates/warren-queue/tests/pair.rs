@@ -268,7 +268,7 @@ impl World {
             PublishToken { connection: ConnectionId(1), channel: ChannelNumber(1), opening: 1, number };
         self.tokens.insert(number, body.clone());
         self.published.insert(body.clone(), queue);
-        let publish = SessionPublish { queues: vec![queue], message: message(&body) };
+        let publish = SessionPublish { queues: vec![queue], message: message(&body), delay_ms: 0 };
         self.homes[home].session.publish(token, publish);
     }
 

@@ -22,7 +22,8 @@ fn messages_pass_through_a_leader() {
     let Bench { mut leader, now, .. } = bench;
     let mut store = MemoryStore::new();
     let body = bytes::Bytes::from(vec![7; 1024]);
-    let publish = SessionPublish { queues: vec![Q], message: Message { body, ..Message::default() } };
+    let publish =
+        SessionPublish { queues: vec![Q], message: Message { body, ..Message::default() }, delay_ms: 0 };
     let (batch, total) = (64_u64, 500_000_u64);
     let (mut sent, mut settled, mut stored) = (0, 0, std::time::Duration::ZERO);
     let started = Instant::now();

@@ -104,6 +104,25 @@ impl World {
 }
 
 #[test]
+fn a_lane_of_a_queue_is_a_queue_of_its_own_before_and_after_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path());
+    // The leader keeps priorities, buckets of time and keys under the queue's number with a lane in its top bits.
+    let lane = QueueId(0xffff << 48 | Q1.0);
+    world.ops([enqueue(1, 3, &[(&[Q1], "plain"), (&[lane], "a"), (&[lane], "b")])]);
+    world.ops([settle(lane, &[(1, 1)])]);
+    assert_eq!((world.bodies(Q1), world.bodies(lane)), (vec!["plain".to_owned()], vec!["b".to_owned()]));
+    world.checkpoint(2);
+    drop(world);
+    let mut world = World::open(dir.path());
+    assert_eq!((world.bodies(Q1), world.bodies(lane)), (vec!["plain".to_owned()], vec!["b".to_owned()]));
+    world.ops([Op::DropQueue { queue: lane }]);
+    world.checkpoint(3);
+    assert_eq!((world.bodies(Q1), world.bodies(lane)), (vec!["plain".to_owned()], Vec::new()));
+    assert_eq!(world.stored(), (1, 0));
+}
+
+#[test]
 fn messages_are_loaded_from_the_log_in_order_and_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::open(dir.path());

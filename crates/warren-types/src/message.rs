@@ -40,10 +40,12 @@ pub struct PublishToken {
 }
 
 /// One message on its way to the queues of one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionPublish {
     /// The queues of this host that it goes to; at least one, each once.
     pub queues: Vec<QueueId>,
     /// The message.
     pub message: Message,
+    /// Milliseconds until it comes into them; 0 is at once. The message's `x-delay` is the same number below zero.
+    pub delay_ms: u32,
 }

@@ -14,6 +14,24 @@ pub enum Overflow {
     RejectPublishDeadLetter,
 }
 
+/// Which messages a queue takes for repeated (`x-message-deduplication`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deduplication {
+    /// The header with a message's key (`x-deduplication-header`).
+    pub header: Arc<str>,
+    /// How many keys are remembered (`x-cache-size`).
+    pub size: u64,
+    /// Milliseconds for which one is (`x-cache-ttl`).
+    pub ttl_ms: Option<u64>,
+}
+
+/// What a stream keeps (`x-queue-type` is `stream`), beside `x-max-length-bytes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// Milliseconds after which a message may go (`x-max-age`).
+    pub max_age_ms: Option<u64>,
+}
+
 /// The settings of one queue; `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueSettings {
@@ -35,6 +53,12 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u64>,
     /// The highest priority that is told apart (`x-max-priority`).
     pub max_priority: Option<u8>,
+    /// Without it: 32 priorities nevertheless, and 4 for a message that has none (`x-queue-type` is `quorum`).
+    pub strict_levels: bool,
+    /// Messages with a key that was there before are dropped.
+    pub deduplication: Option<Deduplication>,
+    /// It is a stream.
+    pub stream: Option<StreamSettings>,
     /// One consumer at a time (`x-single-active-consumer`).
     pub single_active_consumer: bool,
 }

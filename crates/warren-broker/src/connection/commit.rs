@@ -6,6 +6,7 @@ use warren_amqp::{Publish, Reply, Settlement, TxCommit, TxPublish};
 use warren_types::{AmqpError, ChannelNumber, DeliveryRef, PublishToken, ReplyCode, SessionPublish};
 
 use super::{Done, Task, What};
+use crate::delay::take_delay;
 use crate::request::publish::HostBatch;
 use crate::request::{Performed, Remember};
 use crate::session::SessionInput;
@@ -48,8 +49,10 @@ impl Task {
                     &mut self.out,
                 );
             }
+            let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
             for (host, queues) in &route.targets {
-                let message = SessionPublish { queues: queues.clone(), message: publish.message.clone() };
+                let message =
+                    SessionPublish { queues: queues.clone(), message: publish.message.clone(), delay_ms };
                 match hosts.iter_mut().find(|(known, _)| known == host) {
                     Some((_, batch)) => batch.push((token, message)),
                     None => hosts.push((*host, vec![(token, message)])),

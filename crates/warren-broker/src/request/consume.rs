@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_amqp::{Consume, Reply};
-use warren_catalogue::{Access, Resource, no_queue};
+use warren_catalogue::{Access, Resource, is_stream, no_queue};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Subscribe, SubscribeOutcome};
 use warren_types::table::{integer, type_name};
 use warren_types::{AMQPValue, AckMode, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
 use super::direct_reply::{self, PSEUDO_QUEUE};
-use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent};
+use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent, stream};
 use crate::admin::ConsumerInfo;
 use crate::session::SessionInput;
 
@@ -36,7 +36,9 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
             };
             let info = Box::new(ConsumerInfo { tag, ..*info });
             let auto_delete = spec.auto_delete.then_some(spec.id);
-            let timeout_ms = consumer_timeout_ms(&caller.broker, &spec);
+            // What a reader of a stream holds is in nobody's way.
+            let timeout_ms =
+                if is_stream(&spec.arguments) { 0 } else { consumer_timeout_ms(&caller.broker, &spec) };
             let remember =
                 Remember::Consumer { subscription, host: spec.host, auto_delete, timeout_ms, info };
             Performed { reply: Ok(reply), remember }
@@ -87,17 +89,20 @@ async fn subscribe_to(
         return Err(exclusive_use(&spec));
     }
     let priority = priority(&consume, &spec)?;
+    let offset = stream::offset(&consume, &spec)?;
     let (outcome, told) = oneshot::channel();
     let input = SessionInput::Subscribe {
         subscribe: Subscribe {
             subscription,
             queue: spec.id,
             prefetch: consume.prefetch.into(),
-            exclusive: consume.exclusive,
+            // Who reads a stream is in nobody's way.
+            exclusive: consume.exclusive && offset.is_none(),
             priority,
             ack_mode: consume.ack_mode,
             single_active,
             active: false,
+            offset,
         },
         mailbox: caller.mailbox.clone(),
         outcome,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
-    Access, DeclaredQueue, Resource, check_queue_equivalence, check_queue_name, validate_queue_arguments,
+    Access, DeclaredQueue, Resource, check_queue_equivalence, check_queue_name, is_stream,
+    validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode};
@@ -38,6 +39,10 @@ async fn passive(caller: &Caller, declare: &QueueDeclare) -> Result<Reply, AmqpE
 async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpError> {
     let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
     let generated = declare.name.is_empty();
+    if generated && is_stream(&declare.arguments) {
+        let text = "Cannot declare a server-named queue for type rabbit_stream_queue";
+        return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+    }
     let name = if generated { broker.queue_name() } else { declare.name };
     broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
     let owner = declare.exclusive.then(|| caller.owner());

@@ -5,7 +5,7 @@ use warren_catalogue::{Access, Resource};
 use warren_proto::session::{Answer, Ask};
 use warren_types::{AmqpError, DeliveryRef};
 
-use super::{Caller, ask, unexpected};
+use super::{Caller, ask, stream, unexpected};
 
 /// Takes one message, if there is one. With automatic acknowledgement the session settles it.
 ///
@@ -15,6 +15,7 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
     let name = &get.queue;
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
+    stream::refuse("basic.get", &spec)?;
     match ask(&caller.broker, &spec, Ask::Get { queue: spec.id, ack_mode: get.ack_mode }).await? {
         Answer::Got { delivery: None, .. } => Ok(Reply::Got(None)),
         Answer::Got { delivery: Some(delivery), remaining } => Ok(Reply::Got(Some(GotMessage {

@@ -11,6 +11,7 @@ mod get;
 mod inspect;
 pub(crate) mod publish;
 mod purge;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::Caller;
 use super::direct_reply::is_reply_queue;
 use super::inspect::{inspect, is_plain};
 use crate::confirm::Confirms;
+use crate::delay::take_delay;
 use crate::router::{Route, Router};
 
 /// Publishes gathered before they are sent on, whatever else is in the read.
@@ -166,9 +167,10 @@ impl Publisher {
     }
 }
 
-fn distribute(route: &Route, token: PublishToken, publish: Publish, hosts: &mut Vec<HostBatch>) {
+fn distribute(route: &Route, token: PublishToken, mut publish: Publish, hosts: &mut Vec<HostBatch>) {
+    let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
     for (host, queues) in &route.targets {
-        let message = SessionPublish { queues: queues.clone(), message: publish.message.clone() };
+        let message = SessionPublish { queues: queues.clone(), message: publish.message.clone(), delay_ms };
         match hosts.iter_mut().find(|(known, _)| known == host) {
             Some((_, batch)) => batch.push((token, message)),
             None => hosts.push((*host, vec![(token, message)])),

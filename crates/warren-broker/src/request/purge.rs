@@ -5,7 +5,7 @@ use warren_catalogue::{Access, Resource};
 use warren_proto::session::{Answer, Ask};
 use warren_types::AmqpError;
 
-use super::{Caller, ask, unexpected};
+use super::{Caller, ask, stream, unexpected};
 
 /// Removes the ready messages.
 ///
@@ -14,6 +14,7 @@ use super::{Caller, ask, unexpected};
 pub(super) async fn purge(caller: &Caller, name: &str) -> Result<Reply, AmqpError> {
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
+    stream::refuse("queue.purge", &spec)?;
     match ask(&caller.broker, &spec, Ask::Purge { queue: spec.id }).await? {
         Answer::Purged(count) => Ok(Reply::Purged(count)),
         other => Err(unexpected(&other)),

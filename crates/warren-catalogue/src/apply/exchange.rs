@@ -10,7 +10,7 @@ use crate::names::{
     check_exchange_deletable, check_exchange_name, check_length, check_not_default_exchange,
     exchange_resource, no_vhost, refuse,
 };
-use crate::routing::check_arguments;
+use crate::routing::{check_arguments, delayed};
 use crate::state::Catalogue;
 
 impl Catalogue {
@@ -27,6 +27,7 @@ impl Catalogue {
         }
         check_exchange_name(&declared.name)?;
         check_length("exchange name", &declared.name)?;
+        delayed::check(declared)?;
         validate_exchange_arguments(vhost, &declared.name, &declared.arguments)?;
         check_arguments(declared.kind, &declared.arguments)?;
         state.insert_exchange(declared.clone());

@@ -2,6 +2,7 @@
 //! catalogue. Before: the broker's router. After: its sessions. Knows no permission and no connection.
 
 mod choice;
+pub(crate) mod delayed;
 mod direct;
 mod fanout;
 mod hash;
@@ -131,13 +132,15 @@ pub(crate) fn check_arguments(kind: ExchangeKind, arguments: &FieldTable) -> Res
         | ExchangeKind::Headers
         | ExchangeKind::ModulusHash
         | ExchangeKind::Random
-        | ExchangeKind::LocalRandom => Ok(()),
+        | ExchangeKind::LocalRandom
+        // `delayed` checks it.
+        | ExchangeKind::DelayedMessage => Ok(()),
     }
 }
 
 impl Router {
     pub(crate) fn new(exchange: &ExchangeRecord) -> Self {
-        match exchange.kind {
+        match delayed::inner_kind(exchange) {
             ExchangeKind::Direct => Self::Direct(Direct::default()),
             ExchangeKind::Fanout => Self::Fanout(Fanout::default()),
             ExchangeKind::Topic => Self::Topic(Topic::default()),
@@ -146,6 +149,8 @@ impl Router {
             ExchangeKind::ModulusHash => Self::ModulusHash(Choice::default()),
             ExchangeKind::Random => Self::Random(Choice::default()),
             ExchangeKind::LocalRandom => Self::LocalRandom(Choice::default()),
+            // A delayed exchange of its own type is refused when it is declared.
+            ExchangeKind::DelayedMessage => Self::Direct(Direct::default()),
         }
     }
 

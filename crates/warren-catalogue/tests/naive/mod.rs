@@ -68,6 +68,8 @@ fn matches(kind: ExchangeKind, binding: &BindingRecord, keys: &[&str], table: &F
         | ExchangeKind::ModulusHash
         | ExchangeKind::Random
         | ExchangeKind::LocalRandom => true,
+        // It routes as another type, which `routing` tests.
+        ExchangeKind::DelayedMessage => false,
     }
 }
 

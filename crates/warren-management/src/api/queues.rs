@@ -98,6 +98,9 @@ fn shape_queue(queue: &QueueInfo, names: &NodeNames) -> Value {
     if let Some(unacked) = queue.unacked {
         put("messages_unacknowledged", unacked.into());
     }
+    if let Some(delayed) = queue.delayed {
+        put("messages_delayed", delayed.into());
+    }
     if let Some(consumers) = queue.consumers {
         put("consumers", consumers.into());
     }

@@ -136,6 +136,7 @@ pub(super) fn exchange_to_wire(exchange: &ExchangeRecord) -> pb::Exchange {
         ExchangeKind::ModulusHash => pb::ExchangeKind::ModulusHash,
         ExchangeKind::Random => pb::ExchangeKind::Random,
         ExchangeKind::LocalRandom => pb::ExchangeKind::LocalRandom,
+        ExchangeKind::DelayedMessage => pb::ExchangeKind::DelayedMessage,
     };
     pb::Exchange {
         name: exchange.name.clone(),
@@ -158,6 +159,7 @@ pub(super) fn exchange_from_wire(exchange: pb::Exchange) -> Result<ExchangeRecor
         Ok(pb::ExchangeKind::ModulusHash) => ExchangeKind::ModulusHash,
         Ok(pb::ExchangeKind::Random) => ExchangeKind::Random,
         Ok(pb::ExchangeKind::LocalRandom) => ExchangeKind::LocalRandom,
+        Ok(pb::ExchangeKind::DelayedMessage) => ExchangeKind::DelayedMessage,
         Ok(pb::ExchangeKind::Unspecified) | Err(_) => return Err(DecodeError::Field { what, field: "kind" }),
     };
     Ok(ExchangeRecord {

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use warren_types::{AckMode, NodeId, QueueId, RequestId, SessionId, SessionPublish, SubscriptionId};
+use warren_types::{
+    AckMode, NodeId, QueueId, RequestId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
+};
 
 use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, ranges_from, ranges_to, short};
-use super::{Ask, Attach, Held, HomeFrame, Subscribe};
+use super::{Ask, Attach, Held, HomeFrame, StreamOffset, Subscribe};
 use crate::DecodeError;
 use crate::generated::session as wire;
 
@@ -154,6 +156,7 @@ fn publish_to(publish: &SessionPublish) -> wire::Publish {
         routing_key: publish.message.routing_key.bytes().clone(),
         properties: publish.message.properties.clone(),
         body: publish.message.body.clone(),
+        delay_ms: publish.delay_ms,
     }
 }
 
@@ -179,6 +182,7 @@ fn publish_batch_from(batch: wire::PublishBatch) -> Result<HomeFrame, DecodeErro
                     publish.properties,
                     publish.body,
                 ),
+                delay_ms: publish.delay_ms,
             })
         })
         .collect::<Result<_, DecodeError>>()?;
@@ -195,6 +199,30 @@ fn subscribe_to(subscribe: &Subscribe) -> wire::Subscribe {
         automatic: subscribe.ack_mode == AckMode::Automatic,
         single_active: subscribe.single_active,
         active: subscribe.active,
+        offset: subscribe.offset.map(offset_to),
+    }
+}
+
+fn offset_to(offset: StreamOffset) -> wire::StreamOffset {
+    use wire::stream_offset::At;
+    let at = match offset {
+        StreamOffset::First => At::First(true),
+        StreamOffset::Last => At::Last(true),
+        StreamOffset::Next => At::Next(true),
+        StreamOffset::Offset(offset) => At::Offset(offset),
+        StreamOffset::Since(since) => At::SinceMs(since.0),
+    };
+    wire::StreamOffset { at: Some(at) }
+}
+
+fn offset_from(offset: &wire::StreamOffset) -> StreamOffset {
+    use wire::stream_offset::At;
+    match offset.at {
+        Some(At::First(_)) => StreamOffset::First,
+        Some(At::Last(_)) => StreamOffset::Last,
+        Some(At::Offset(offset)) => StreamOffset::Offset(offset),
+        Some(At::SinceMs(since)) => StreamOffset::Since(UnixMillis(since)),
+        Some(At::Next(_)) | None => StreamOffset::Next,
     }
 }
 
@@ -208,6 +236,7 @@ fn subscribe_from(subscribe: &wire::Subscribe) -> Subscribe {
         ack_mode: ack_mode(subscribe.automatic),
         single_active: subscribe.single_active,
         active: subscribe.active,
+        offset: subscribe.offset.as_ref().map(offset_from),
     }
 }
 

@@ -29,10 +29,13 @@ impl LeaderFrame {
                 queue: queue.0,
                 deliveries: deliveries.iter().map(delivery_to).collect(),
             }),
-            Self::Subscribed { subscription, outcome } => Frame::Subscribed(wire::SubscribeReply {
-                subscription: subscription.0,
-                outcome: subscribe_outcome_to(*outcome).into(),
-            }),
+            Self::Subscribed { subscription, outcome, next_offset } => {
+                Frame::Subscribed(wire::SubscribeReply {
+                    subscription: subscription.0,
+                    outcome: subscribe_outcome_to(*outcome).into(),
+                    next_offset: *next_offset,
+                })
+            }
             Self::Cancelled { subscription } => {
                 Frame::Cancelled(wire::Cancelled { subscription: subscription.0 })
             }
@@ -80,6 +83,7 @@ impl LeaderFrame {
             Frame::Subscribed(reply) => Self::Subscribed {
                 subscription: SubscriptionId(reply.subscription),
                 outcome: subscribe_outcome_from(reply.outcome)?,
+                next_offset: reply.next_offset,
             },
             Frame::Cancelled(cancelled) => {
                 Self::Cancelled { subscription: SubscriptionId(cancelled.subscription) }
@@ -178,6 +182,7 @@ fn counts_to(counts: &Counts) -> wire::Counts {
         unacked: counts.unacked,
         consumers: counts.consumers,
         ready_bytes: counts.ready_bytes,
+        delayed: counts.delayed,
     }
 }
 
@@ -188,6 +193,7 @@ fn counts_from(counts: &wire::Counts) -> Counts {
         unacked: counts.unacked,
         consumers: counts.consumers,
         ready_bytes: counts.ready_bytes,
+        delayed: counts.delayed,
     }
 }
 

@@ -42,8 +42,18 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         ack_mode: AckMode::Automatic,
         single_active: true,
         active: true,
+        offset: Some(StreamOffset::Since(UnixMillis(5))),
     };
-    let mut frames = vec![
+    let offsets = [
+        StreamOffset::First,
+        StreamOffset::Last,
+        StreamOffset::Next,
+        StreamOffset::Offset(0),
+        StreamOffset::Offset(9),
+    ];
+    let reads = |offset| HomeFrame::Subscribe(Subscribe { offset: Some(offset), ..subscribe.clone() });
+    let mut frames: Vec<HomeFrame> = offsets.into_iter().map(reads).collect();
+    frames.extend([
         HomeFrame::Attach(Attach {
             session: SessionId(u64::MAX),
             epoch: 2,
@@ -58,8 +68,8 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         HomeFrame::Publish {
             first_seq: 4,
             messages: vec![
-                SessionPublish { queues: vec![queue, QueueId(8)], message: message() },
-                SessionPublish { queues: vec![queue], message: Message::default() },
+                SessionPublish { queues: vec![queue, QueueId(8)], message: message(), delay_ms: 7 },
+                SessionPublish { queues: vec![queue], ..SessionPublish::default() },
             ],
         },
         HomeFrame::Subscribe(subscribe),
@@ -69,7 +79,7 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         HomeFrame::Credit { subscription, messages: 3, bytes: 4 },
         HomeFrame::SetPrefetch { subscription, prefetch: 6 },
         HomeFrame::Learned { up_to_seq: 7 },
-    ];
+    ]);
     for ask in [
         Ask::Get { queue, ack_mode: AckMode::Manual },
         Ask::Info { queue },
@@ -96,9 +106,11 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
         LeaderFrame::NotLeader,
     ];
     for outcome in [SubscribeOutcome::Subscribed, SubscribeOutcome::ExclusiveUse, SubscribeOutcome::NoQueue] {
-        frames.push(LeaderFrame::Subscribed { subscription, outcome });
+        for next_offset in [None, Some(0), Some(7)] {
+            frames.push(LeaderFrame::Subscribed { subscription, outcome, next_offset });
+        }
     }
-    let counts = Counts { queue: QueueId(1), ready: 2, unacked: 3, consumers: 4, ready_bytes: 5 };
+    let counts = Counts { queue: QueueId(1), ready: 2, unacked: 3, consumers: 4, ready_bytes: 5, delayed: 6 };
     for answer in [
         Answer::Got { delivery: Some(delivery()), remaining: 4 },
         Answer::Got { delivery: None, remaining: 0 },
@@ -120,7 +132,7 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
 
 #[test]
 fn a_decoded_body_is_a_slice_of_the_frame() {
-    let publish = SessionPublish { queues: vec![QueueId(1)], message: message() };
+    let publish = SessionPublish { queues: vec![QueueId(1)], message: message(), delay_ms: 0 };
     let bytes = HomeFrame::Publish { first_seq: 1, messages: vec![publish] }.encode();
     let whole = bytes.as_ptr_range();
     let Ok(HomeFrame::Publish { messages, .. }) = HomeFrame::decode(bytes.clone()) else {

@@ -3,9 +3,9 @@
 use warren_proto::shard::StoredMessage;
 use warren_types::{Position, UnixMillis};
 
-use super::deliver::Head;
-use super::{Queue, Ready, before, size_of};
+use super::{Lane, Queue, Ready, before, size_of};
 use crate::DeathReason;
+use crate::lane::LaneId;
 
 /// A queue reads ahead while less than this is loaded.
 const LOW_MESSAGES: usize = 1024;
@@ -56,130 +56,106 @@ pub(crate) struct LoadRequest {
 impl Queue {
     /// Bytes of it that are in memory.
     pub(crate) fn loaded_bytes(&self) -> u64 {
-        let loaded = self.window.iter().chain(self.back.values());
-        loaded.map(|ready| size_of(&ready.message)).sum()
+        self.lanes().map(Lane::loaded_bytes).sum()
     }
 
     /// The read that it needs now, if any: the first one ready is not in memory, or the window runs low.
     pub(crate) fn load_wanted(&mut self, now: UnixMillis, cache: &Cache) -> Option<LoadRequest> {
-        if self.loading.is_some() {
-            return None;
-        }
         if let Some(dead) = self.dying.read_wanted() {
+            let lane = self.lane_at(dead.first);
+            if lane.loading.is_some() {
+                return None;
+            }
             let request = LoadRequest {
                 after: before(dead.first),
                 max_messages: u32::try_from(dead.count()).unwrap_or(LOAD_MESSAGES).min(LOAD_MESSAGES),
                 max_bytes: LOAD_BYTES,
-                tail: self.tail(),
+                tail: lane.tail(),
             };
-            self.loading = Some(request);
+            lane.loading = Some(request);
             return Some(request);
         }
         let demand = self.has_demand();
-        if !demand && !self.wants_head(now) {
-            return None;
-        }
-        let first_loaded = self.first_loaded();
-        let after = match self.returned.first() {
-            // What came back is read when it is next; reading on from there may reach the window's end too.
-            Some(returned) if first_loaded.is_none_or(|first| returned < first) => before(returned),
-            Some(_) | None => {
-                let low = self.window.len() < LOW_MESSAGES && self.window_is_low_in_bytes();
-                if !low || self.loaded_to >= self.tail() {
-                    return None;
-                }
-                self.loaded_to
-            }
-        };
         let room = cache.limit.saturating_sub(cache.used).clamp(LOAD_BYTES_MIN, LOAD_BYTES);
         let max_messages = if demand { LOAD_MESSAGES } else { LOAD_MESSAGES_IDLE };
-        let request = LoadRequest { after, max_messages, max_bytes: room, tail: self.tail() };
-        self.loading = Some(request);
+        let id = if demand {
+            self.next_to_read()?
+        } else if self.wants_head(now) {
+            self.head_lane().id
+        } else {
+            return None;
+        };
+        let lane = self.lane_mut(id);
+        let Wanted::After(after) = lane.wanted() else { return None };
+        let request = LoadRequest { after, max_messages, max_bytes: room, tail: lane.tail() };
+        lane.loading = Some(request);
         Some(request)
+    }
+
+    /// The first lane, in their order, that has not enough in memory.
+    fn next_to_read(&self) -> Option<LaneId> {
+        for lane in self.lanes() {
+            match lane.wanted() {
+                Wanted::After(_) => return Some(lane.id),
+                Wanted::Enough => return None,
+                Wanted::AllIsLoaded => {}
+            }
+        }
+        None
     }
 
     /// Takes what was read. Whatever was settled, purged or delivered meanwhile is passed over.
     pub(crate) fn loaded(
         &mut self,
+        lane: LaneId,
         messages: Vec<StoredMessage>,
         end: bool,
         now: UnixMillis,
         cache: &mut Cache,
     ) {
-        let Some(request) = self.loading.take() else { return };
+        let Some(request) = self.lane_mut(lane).loading.take() else { return };
         let mut seen = request.after;
         for stored in messages {
+            let stored = StoredMessage { position: lane.position(stored.position), ..stored };
             let position = stored.position;
             if position <= seen {
                 debug_assert!(false, "a read does not ascend");
                 continue;
             }
-            self.drop_lost(seen, before(position));
+            self.drop_lost(lane, seen, before(position));
             seen = position;
             if self.dying.read(position, &stored.message) {
                 continue;
             }
-            if position > self.loaded_to {
+            let lane = self.lane_mut(lane);
+            if position > lane.loaded_to {
                 // Positions above the applied tail are not ours yet: their record has still to come.
-                if position <= self.tail() && request.after <= self.loaded_to {
+                if position <= lane.tail() && request.after <= lane.loaded_to {
                     self.load_into_window(stored, now, cache);
                 }
-            } else if self.returned.remove(position) {
+            } else if lane.returned.remove(position) {
                 self.load_into_back(stored, now, cache);
             }
         }
         let covered = if end { seen.max(request.tail) } else { seen };
-        self.drop_lost(seen, covered);
-        if request.after <= self.loaded_to {
-            self.loaded_to = self.loaded_to.max(covered.min(self.tail()));
+        self.drop_lost(lane, seen, covered);
+        let lane = self.lane_mut(lane);
+        if request.after <= lane.loaded_to {
+            lane.loaded_to = lane.loaded_to.max(covered.min(lane.tail()));
         }
     }
 
     /// Takes everything loaded out of memory, but counts it on.
     pub(crate) fn unload(&mut self, cache: &mut Cache) {
-        self.head_sleeps_until = match self.head() {
-            Head::InWindow | Head::AwaitsMark => self.window.front().map(|ready| ready.expires),
-            Head::InBack => self.back.first_key_value().map(|(_, ready)| ready.expires),
-            Head::NotLoaded | Head::Empty => self.head_sleeps_until,
-        };
-        if let Some(first) = self.window.front() {
-            self.loaded_to = before(first.position);
-        }
-        for ready in self.window.drain(..) {
-            cache.remove(size_of(&ready.message));
-        }
-        for (position, ready) in std::mem::take(&mut self.back) {
-            cache.remove(size_of(&ready.message));
-            self.returned.insert(position);
-            if !ready.redelivered {
-                self.unseen.insert(position);
-            }
-        }
-    }
-
-    /// The lowest position that is in memory.
-    pub(crate) fn first_loaded(&self) -> Option<Position> {
-        let back = self.back.first_key_value().map(|(position, _)| *position);
-        let window = self.window.front().map(|ready| ready.position);
-        match (back, window) {
-            (Some(back), Some(window)) => Some(back.min(window)),
-            (first, None) | (None, first) => first,
-        }
-    }
-
-    fn window_is_low_in_bytes(&self) -> bool {
-        let mut bytes = 0;
-        self.window.iter().all(|ready| {
-            bytes += size_of(&ready.message);
-            bytes < LOW_BYTES
-        })
+        self.lanes_mut().for_each(|lane| lane.unload(cache));
     }
 
     fn load_into_window(&mut self, stored: StoredMessage, now: UnixMillis, cache: &mut Cache) {
         let expires = self.expires(since(&stored, now), &stored.message);
         cache.add(size_of(&stored.message));
-        self.loaded_to = stored.position;
-        self.window.push_back(Ready {
+        let lane = self.lane_at(stored.position);
+        lane.loaded_to = stored.position;
+        lane.window.push_back(Ready {
             position: stored.position,
             redelivered: false,
             delivery_count: stored.delivery_count,
@@ -192,7 +168,7 @@ impl Queue {
         let expires = self.expires(since(&stored, now), &stored.message);
         cache.add(size_of(&stored.message));
         let position = stored.position;
-        let unseen = self.unseen.remove(position);
+        let unseen = self.lane_at(position).unseen.remove(position);
         // Our count may be ahead of the store's: a return can be on its way to the log.
         let counted = self.counts.get(&position).copied().unwrap_or_default();
         let delivery_count = counted.max(stored.delivery_count);
@@ -206,25 +182,63 @@ impl Queue {
             self.depart(ready, DeathReason::DeliveryLimit, cache);
             return;
         }
-        self.back.insert(position, ready);
+        self.lane_at(position).back.insert(position, ready);
     }
 
     /// What came back within these places but was not found in the store is not there any more. It cannot happen
     /// unless the leader and its store disagree; then waiting for it would stop the queue.
-    fn drop_lost(&mut self, after: Position, up_to: Position) {
+    fn drop_lost(&mut self, lane: LaneId, after: Position, up_to: Position) {
         if up_to <= after {
             return;
         }
         let range = warren_types::PositionRange { first: after.next(), last: up_to };
         self.dying.lose(range);
-        if self.returned.is_empty() {
+        let lane = self.lane_mut(lane);
+        if lane.returned.is_empty() {
             return;
         }
-        for lost in self.returned.take_range(range) {
+        for lost in lane.take_returned(range) {
             debug_assert!(false, "returned but not in the store: {lost:?}");
-            self.unseen.take_range(lost);
             self.live = self.live.saturating_sub(lost.count());
         }
+    }
+}
+
+/// What a lane would have read.
+enum Wanted {
+    /// What comes after this place.
+    After(Position),
+    /// Nothing for now: enough is in memory, or under way.
+    Enough,
+    /// Nothing: all of it is in memory.
+    AllIsLoaded,
+}
+
+impl Lane {
+    fn wanted(&self) -> Wanted {
+        if self.loading.is_some() {
+            return Wanted::Enough;
+        }
+        let first_loaded = self.first_loaded();
+        match self.returned.first() {
+            // What came back is read when it is next; reading on from there may reach the window's end too.
+            Some(returned) if first_loaded.is_none_or(|first| returned < first) => {
+                Wanted::After(before(returned))
+            }
+            Some(_) | None if self.loaded_to >= self.tail() => Wanted::AllIsLoaded,
+            Some(_) | None if self.window.len() < LOW_MESSAGES && self.window_is_low_in_bytes() => {
+                Wanted::After(self.loaded_to)
+            }
+            Some(_) | None => Wanted::Enough,
+        }
+    }
+
+    fn window_is_low_in_bytes(&self) -> bool {
+        let mut bytes = 0;
+        self.window.iter().all(|ready| {
+            bytes += size_of(&ready.message);
+            bytes < LOW_BYTES
+        })
     }
 }
 

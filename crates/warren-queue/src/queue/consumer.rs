@@ -217,6 +217,25 @@ impl Consumers {
         Some(key)
     }
 
+    /// How many more messages the consumer may get now.
+    pub(crate) fn room_of(&self, key: ConsumerKey) -> u32 {
+        self.all.get(&key).map_or(0, |consumer| consumer.room(self.transit))
+    }
+
+    /// Gives a message to this consumer, whoever's turn it is; false if it has no room.
+    pub(crate) fn give(&mut self, key: ConsumerKey, delivery: Delivery) -> bool {
+        let Some(consumer) = self.all.get_mut(&key) else { return false };
+        if consumer.room(self.transit) == 0 {
+            return false;
+        }
+        consumer.unacked = consumer.unacked.saturating_add(1);
+        consumer.transit_messages = consumer.transit_messages.saturating_add(1);
+        let bytes = delivery.message.size() as u64;
+        consumer.transit_bytes = consumer.transit_bytes.saturating_add(bytes);
+        consumer.outbox.push(delivery);
+        true
+    }
+
     /// What was chosen for the consumer in this flush.
     pub(crate) fn take_outbox(&mut self, key: ConsumerKey) -> Vec<Delivery> {
         self.all.get_mut(&key).map_or_else(Vec::new, |consumer| std::mem::take(&mut consumer.outbox))

@@ -1,7 +1,7 @@
 //! Spine 13 to 14: ready messages to whoever has room. Before: `enqueue`, `settle`. After: the session's frames.
 
 use warren_proto::session::Delivery;
-use warren_types::{Position, UnixMillis};
+use warren_types::UnixMillis;
 
 use super::{Cache, ConsumerKey, Get, Holder, Queue, Ready, body_of, size_of};
 use crate::DeathReason;
@@ -41,15 +41,16 @@ impl Queue {
             if expired && self.dying.is_full() {
                 return;
             }
-            let ready = match self.head() {
-                Head::AwaitsMark if expired => self.window.pop_front(),
-                Head::InWindow => self.window.pop_front(),
-                Head::InBack => self.back.pop_first().map(|(_, ready)| ready),
-                Head::AwaitsMark => {
+            let (id, head) = self.head();
+            let ready = match head {
+                Head::AwaitsMark if !expired => {
                     self.waits_for_mark = true;
-                    self.starved();
+                    if !self.consumers.is_empty() {
+                        self.lane_mut(id).starved();
+                    }
                     return;
                 }
+                Head::InWindow | Head::InBack | Head::AwaitsMark => self.lane_mut(id).pop(),
                 Head::NotLoaded => return,
                 Head::Empty => {
                     handed.gets.extend(self.gets.drain(..).map(|get| (get, None, 0)));
@@ -66,22 +67,6 @@ impl Queue {
         }
     }
 
-    pub(super) fn head(&self) -> Head {
-        let returned = self.returned.first();
-        let back = self.back.first_key_value().map(|(position, _)| *position);
-        let window = self.window.front().map(|ready| ready.position);
-        // Everything that came back is lower than the window: it was delivered before.
-        match (returned, back, window) {
-            (Some(returned), Some(back), _) if back < returned => Head::InBack,
-            (Some(_), _, _) => Head::NotLoaded,
-            (None, Some(_), _) => Head::InBack,
-            (None, None, Some(window)) if window > self.mark => Head::AwaitsMark,
-            (None, None, Some(_)) => Head::InWindow,
-            (None, None, None) if self.loaded_to < self.tail() => Head::NotLoaded,
-            (None, None, None) => Head::Empty,
-        }
-    }
-
     fn hand_out(&mut self, ready: Ready, handed: &mut Handed) {
         let position = ready.position;
         let (size, body) = (size_of(&ready.message), body_of(&ready.message));
@@ -92,8 +77,9 @@ impl Queue {
             redelivered: ready.redelivered,
         };
         self.ready_bytes = self.ready_bytes.saturating_sub(body);
-        self.delivered_to = self.delivered_to.max(position);
-        self.head_sleeps_until = None;
+        let lane = self.lane_at(position);
+        lane.delivered_to = lane.delivered_to.max(position);
+        lane.head_sleeps_until = None;
         if ready.delivery_count > 0 {
             self.counts.insert(position, ready.delivery_count);
         }
@@ -127,12 +113,6 @@ impl Queue {
                 redelivered,
             },
         );
-    }
-
-    /// Takes the mark as committed.
-    pub(crate) fn reserved(&mut self, up_to: Position) {
-        self.mark = self.mark.max(up_to);
-        self.mark_proposed = self.mark_proposed.max(up_to);
     }
 }
 

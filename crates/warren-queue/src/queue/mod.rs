@@ -4,7 +4,8 @@
 //! settled (`settle`). `recover` is its begin after another leader, `cache` what is read back. Knows no session but
 //! by name and proposes nothing: `shard` does.
 //!
-//! Every live position is in exactly one of these places:
+//! A queue is one [`Lane`] of messages, or one for each priority that has been there. Every live position is in exactly
+//! one of these places, the last five of which each lane has for itself:
 //!
 //! | place | is | above `delivered_to`? |
 //! | --- | --- | --- |
@@ -15,34 +16,44 @@
 //! | `window` | never delivered; loaded | yes, up to `loaded_to` |
 //! | (the store) | never delivered; not loaded | above `loaded_to` |
 //!
+//! Messages that are not in the queue yet are in `delayed`.
 //! What `policy` and `settle` have taken out for its dead-letter exchange is in `dying`, and counts as gone.
 
 mod cache;
 mod consumer;
+mod delayed;
 mod deliver;
 mod dying;
 mod enqueue;
+mod lane;
 mod policy;
+mod priority;
 mod recover;
 mod settle;
 mod stamp;
+mod stream;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use warren_proto::session::Counts;
-use warren_proto::shard::QueueState;
 use warren_types::{
     Message, Position, QueueId, QueueSettings, RequestId, SessionId, SubscriptionId, UnixMillis,
 };
 
 pub(crate) use cache::{Cache, LoadRequest};
 pub(crate) use consumer::{Consumer, ConsumerKey, Consumers, Transit};
+pub(crate) use delayed::Delayed;
 pub(crate) use deliver::Handed;
+pub(crate) use lane::Lane;
 pub(crate) use settle::GiveBack;
+pub(crate) use stream::Stream;
+pub(crate) use window::{Window, key};
 
 use crate::DeathReason;
 use crate::held::Held;
+use crate::lane::LaneId;
 use crate::positions::PositionSet;
 
 /// A delivery's holder.
@@ -85,40 +96,24 @@ pub(crate) struct Get {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
-    /// The place that the next applied message gets.
-    pub(crate) next: Position,
-    /// The same once everything proposed is applied.
-    pub(crate) predicted: Position,
+    /// Its messages; where it has priorities, those of the middle.
+    pub(crate) plain: Lane,
+    /// Messages of other priorities that have been here.
+    pub(crate) others: BTreeMap<LaneId, Lane>,
+    /// Its deliveries need a committed mark.
+    pub(crate) marks: bool,
     /// Messages in it, without those whose settling is under way.
     pub(crate) live: u64,
     /// Their body bytes without the delivered ones, as far as known.
     pub(crate) ready_bytes: u64,
-    /// Positions up to here may be delivered: the mark is committed.
-    pub(crate) mark: Position,
-    /// The mark once everything proposed is applied.
-    pub(crate) mark_proposed: Position,
-    /// How far beyond the consumers' credit the mark is raised: doubled each time a delivery has to wait for it.
-    pub(crate) ahead: u64,
-    /// The mark at which a delivery last had to wait.
-    pub(crate) starved_at: Position,
-    /// Everything ever delivered is at or below it.
-    pub(crate) delivered_to: Position,
     /// The highest position that a client of this leadership has certainly seen.
     pub(crate) seen_to: Position,
-    /// Everything live at or below it is accounted for by position.
-    pub(crate) loaded_to: Position,
-    pub(crate) window: VecDeque<Ready>,
-    pub(crate) back: BTreeMap<Position, Ready>,
-    pub(crate) returned: PositionSet,
-    /// Of `returned`: those that no client has seen.
-    pub(crate) unseen: PositionSet,
     pub(crate) withheld: PositionSet,
     pub(crate) unacked: Held<Holder>,
     /// Delivery counts above 0 of what is delivered or came back.
     pub(crate) counts: BTreeMap<Position, u32>,
     pub(crate) consumers: Consumers,
     pub(crate) gets: VecDeque<Get>,
-    pub(crate) loading: Option<LoadRequest>,
     /// It has had a consumer, and the log knows or will know.
     pub(crate) used: bool,
     /// Its deletion was asked for: it takes no consumers.
@@ -131,47 +126,32 @@ pub(crate) struct Queue {
     pub(crate) waits_for_mark: bool,
     /// What the catalogue asks of it, as of the last look there.
     pub(crate) settings: Arc<QueueSettings>,
+    /// The catalogue had it at that look: the settings are its own.
+    pub(crate) known: bool,
     /// Messages let in whose record is not applied yet, and their body bytes.
     pub(crate) admitted: u64,
     pub(crate) admitted_bytes: u64,
     /// Some of its messages may have a time to live.
     pub(crate) may_expire: bool,
-    /// Messages up to here have been offered to consumers once.
-    pub(crate) examined_to: Position,
-    /// The head was unloaded; it does not expire before that.
-    pub(crate) head_sleeps_until: Option<UnixMillis>,
     /// When the host looks at it again by itself.
     pub(crate) timer: Option<UnixMillis>,
     /// What has left it, to be recorded.
     pub(crate) gone: Vec<(DeathReason, Position)>,
     pub(crate) dying: dying::Dying,
+    /// Messages whose time has not come, where there ever were any.
+    pub(crate) delayed: Option<Box<Delayed>>,
+    /// The keys of messages that were here, where there ever were any.
+    pub(crate) window: Option<Box<Window>>,
+    /// It is a stream, and this is what that needs.
+    pub(crate) stream: Option<Box<Stream>>,
     /// When it last had a consumer or a `basic.get`.
     pub(crate) last_used: UnixMillis,
 }
 
 impl Queue {
-    /// A queue that has held nothing. `marks` is false where deliveries need no committed mark.
-    pub(crate) fn new(id: QueueId, transit: Transit, marks: bool, now: UnixMillis) -> Self {
-        let state = QueueState {
-            queue: id,
-            next_position: Position(1),
-            live: 0,
-            live_bytes: 0,
-            mark: Position(0),
-            maybe_delivered: Vec::new(),
-            used: false,
-        };
-        Self::open(&state, transit, marks, now)
-    }
-
     /// Ready messages: not delivered, not withheld.
     pub(crate) fn ready(&self) -> u64 {
         self.live.saturating_sub(self.unacked.len() as u64).saturating_sub(self.withheld.count())
-    }
-
-    /// The highest applied position.
-    pub(crate) fn tail(&self) -> Position {
-        before(self.next)
     }
 
     /// Somebody would take a message now.
@@ -187,6 +167,7 @@ impl Queue {
             unacked: self.live - self.ready(),
             consumers: u32::try_from(self.consumers.len()).unwrap_or(u32::MAX),
             ready_bytes: if self.ready() == 0 { 0 } else { self.ready_bytes },
+            delayed: self.delayed.as_ref().map_or(0, |delayed| delayed.len()),
         }
     }
 }

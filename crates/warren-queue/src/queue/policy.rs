@@ -16,6 +16,10 @@ pub(crate) const NEVER: UnixMillis = UnixMillis(u64::MAX);
 impl Queue {
     /// Takes what the catalogue asks of the queue now.
     pub(crate) fn configure(&mut self, settings: Arc<QueueSettings>) {
+        self.known = true;
+        if settings.stream.is_some() {
+            self.stream.get_or_insert_default();
+        }
         self.may_expire |= settings.message_ttl_ms.is_some();
         self.settings = settings;
     }
@@ -55,7 +59,8 @@ impl Queue {
     /// Whether the first ready message is known to have expired. A message that came since the last look has its
     /// chance with a waiting consumer first, even with a time to live of 0.
     pub(crate) fn head_has_expired(&self, now: UnixMillis) -> bool {
-        self.peek_head().is_some_and(|ready| ready.expires <= now && ready.position <= self.examined_to)
+        let lane = self.head_lane();
+        lane.peek().is_some_and(|ready| ready.expires <= now && ready.position <= lane.examined_to)
     }
 
     /// Drops from the head what is over the limits, as far as it is loaded. What a consumer is about to get once its
@@ -85,18 +90,26 @@ impl Queue {
 
     /// The head must be looked at and is not in memory: it may have expired, or is over a limit.
     pub(crate) fn wants_head(&self, now: UnixMillis) -> bool {
-        if self.dying.is_full() || !matches!(self.head(), Head::NotLoaded) {
+        let lane = self.head_lane();
+        if self.dying.is_full() || !matches!(lane.head(), Head::NotLoaded) {
             return false;
         }
-        self.is_over() || (self.may_expire && self.head_sleeps_until.is_none_or(|until| until <= now))
+        self.is_over() || (self.may_expire && lane.head_sleeps_until.is_none_or(|until| until <= now))
+    }
+
+    /// When the queue is to be looked at again by itself.
+    pub(crate) fn next_timer(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let delayed = self.delayed.as_ref().and_then(|delayed| delayed.next_wake(now));
+        self.next_expiry().into_iter().chain(delayed).min()
     }
 
     /// When the head is to be looked at again.
-    pub(crate) fn next_expiry(&self) -> Option<UnixMillis> {
+    fn next_expiry(&self) -> Option<UnixMillis> {
         if self.dying.is_full() {
             return None;
         }
-        let next = self.peek_head().map(|ready| ready.expires).or(self.head_sleeps_until)?;
+        let lane = self.head_lane();
+        let next = lane.peek().map(|ready| ready.expires).or(lane.head_sleeps_until)?;
         (next != NEVER).then_some(next)
     }
 
@@ -133,19 +146,8 @@ impl Queue {
         if self.ready() == 0 { 0 } else { self.ready_bytes }
     }
 
-    fn peek_head(&self) -> Option<&Ready> {
-        match self.head() {
-            Head::InWindow | Head::AwaitsMark => self.window.front(),
-            Head::InBack => self.back.first_key_value().map(|(_, ready)| ready),
-            Head::NotLoaded | Head::Empty => None,
-        }
-    }
-
     fn pop_head(&mut self) -> Option<Ready> {
-        match self.head() {
-            Head::InWindow | Head::AwaitsMark => self.window.pop_front(),
-            Head::InBack => self.back.pop_first().map(|(_, ready)| ready),
-            Head::NotLoaded | Head::Empty => None,
-        }
+        let (id, _) = self.head();
+        self.lane_mut(id).pop()
     }
 }

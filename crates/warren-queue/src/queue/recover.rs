@@ -3,59 +3,75 @@
 use std::sync::Arc;
 
 use warren_proto::shard::QueueState;
-use warren_types::{Position, PositionRange, SessionId, SubscriptionId, UnixMillis};
+use warren_types::{Position, PositionRange, QueueId, SessionId, SubscriptionId, UnixMillis};
 
-use super::{Cache, Consumers, GiveBack, Holder, Queue, Transit, before, size_of};
+use super::{Cache, Consumers, GiveBack, Holder, Lane, Queue, Transit, before, size_of};
 use crate::held::Held;
+use crate::lane::LaneId;
 use crate::positions::PositionSet;
 
 impl Queue {
-    /// The queue as the replica has it. What an earlier leader may have delivered is withheld until it is claimed
-    /// or released.
-    pub(crate) fn open(state: &QueueState, transit: Transit, marks: bool, now: UnixMillis) -> Self {
-        let withheld: PositionSet = state.maybe_delivered.iter().copied().collect();
-        // Everything live at or below the mark is in `maybe_delivered`, so it is accounted for.
-        let mark = state.mark.min(before(state.next_position)).max(withheld.last().unwrap_or_default());
+    /// A queue that has held nothing. `marks` is false where deliveries need no committed mark.
+    pub(crate) fn new(id: QueueId, transit: Transit, marks: bool, now: UnixMillis) -> Self {
         Self {
-            id: state.queue,
-            next: state.next_position.max(Position(1)),
-            predicted: state.next_position.max(Position(1)),
-            live: state.live.max(withheld.count()),
-            ready_bytes: state.live_bytes,
-            mark: if marks { state.mark } else { Position(u64::MAX) },
-            mark_proposed: if marks { state.mark } else { Position(u64::MAX) },
-            ahead: 0,
-            starved_at: Position(0),
-            delivered_to: mark,
+            id,
+            plain: Lane::empty(LaneId::PLAIN, marks),
+            others: std::collections::BTreeMap::new(),
+            marks,
+            live: 0,
+            ready_bytes: 0,
+            withheld: PositionSet::new(),
             seen_to: Position(0),
-            loaded_to: mark,
-            window: std::collections::VecDeque::new(),
-            back: std::collections::BTreeMap::new(),
-            returned: PositionSet::new(),
-            unseen: PositionSet::new(),
-            withheld,
             unacked: Held::default(),
             counts: std::collections::BTreeMap::new(),
             consumers: Consumers::new(transit),
             gets: std::collections::VecDeque::new(),
-            loading: None,
-            used: state.used,
+            used: false,
             deleting: None,
             refuse_until: UnixMillis(0),
             touched: false,
             waits_for_mark: false,
             settings: Arc::default(),
+            known: false,
             admitted: 0,
             admitted_bytes: 0,
-            // Nobody knows what is in the store until its head has been looked at.
-            may_expire: state.live > 0,
-            examined_to: before(state.next_position),
-            head_sleeps_until: None,
+            may_expire: false,
             timer: None,
             gone: Vec::new(),
             dying: super::dying::Dying::default(),
+            delayed: None,
+            window: None,
+            stream: None,
             last_used: now,
         }
+    }
+
+    /// Takes one lane as the replica has it. What an earlier leader may have delivered is withheld until it is claimed
+    /// or released.
+    pub(crate) fn open(&mut self, id: LaneId, state: &QueueState) {
+        if id.is_bucket() {
+            self.delayed.get_or_insert_default().open(id, state);
+            return;
+        }
+        if id == LaneId::KEYS {
+            self.window.get_or_insert_default().open(state);
+            return;
+        }
+        let withheld: PositionSet = state.maybe_delivered.iter().map(|range| id.range(*range)).collect();
+        let next = id.position(state.next_position.max(Position(1)));
+        let mark = id.position(state.mark);
+        // Everything live at or below the mark is in `maybe_delivered`, so it is accounted for.
+        let accounted = mark.min(before(next)).max(withheld.last().unwrap_or_default());
+        self.live += state.live.max(withheld.count());
+        self.ready_bytes += state.live_bytes;
+        for range in withheld.ranges() {
+            self.withheld.insert_range(range);
+        }
+        self.used |= state.used;
+        // Nobody knows what is in the store until its head has been looked at.
+        self.may_expire |= state.live > 0;
+        let mark = if self.marks { mark } else { Position(u64::MAX) };
+        *self.lane_mut(id) = Lane::new(id, next, mark, accounted);
     }
 
     /// The session says that it holds these deliveries. Granted for those that wait for a claim, or that went back
@@ -71,19 +87,23 @@ impl Queue {
             for found in self.withheld.take_range(*range) {
                 self.hold(session, subscription, found);
             }
-            for found in self.returned.take_range(*range) {
-                self.unseen.take_range(found);
-                self.hold(session, subscription, found);
-            }
-            if !self.back.is_empty() && range.count() > 0 {
-                let found: Vec<Position> =
-                    self.back.range(range.first..=range.last).map(|(position, _)| *position).collect();
-                for position in found {
-                    if let Some(ready) = self.back.remove(&position) {
+            let mut found = Vec::new();
+            for lane in self.lanes_mut() {
+                found.extend(lane.take_returned(*range));
+                if lane.back.is_empty() || range.count() == 0 {
+                    continue;
+                }
+                let back: Vec<Position> =
+                    lane.back.range(range.first..=range.last).map(|(position, _)| *position).collect();
+                for position in back {
+                    if let Some(ready) = lane.back.remove(&position) {
                         cache.remove(size_of(&ready.message));
-                        self.hold(session, subscription, PositionRange::one(position));
+                        found.push(PositionRange::one(position));
                     }
                 }
+            }
+            for found in found {
+                self.hold(session, subscription, found);
             }
         }
     }
@@ -110,6 +130,9 @@ impl Queue {
 
     /// Counts anew what each of the session's consumers holds.
     pub(crate) fn recount(&mut self, session: SessionId) {
+        if self.stream.is_some() {
+            return;
+        }
         let mut counts: std::collections::BTreeMap<super::ConsumerKey, u32> =
             self.consumers.iter().filter(|((of, _), _)| *of == session).map(|(key, _)| (*key, 0)).collect();
         if counts.is_empty() {
@@ -127,9 +150,10 @@ impl Queue {
 
     /// Nobody can claim any more: what is withheld goes back to its place.
     pub(crate) fn release_withheld(&mut self) {
-        self.head_sleeps_until = None;
         for range in std::mem::take(&mut self.withheld).ranges() {
-            self.returned.insert_range(range);
+            let lane = self.lane_at(range.first);
+            lane.head_sleeps_until = None;
+            lane.returned.insert_range(range);
         }
     }
 

@@ -1,9 +1,11 @@
 //! What leaves a queue for good and what goes back to its place. The effect is at once; `shard` has it recorded.
 
+use warren_proto::shard::Op;
 use warren_types::{Position, PositionRange, SessionId};
 
 use super::{Cache, Holder, Queue, size_of};
 use crate::DeathReason;
+use crate::lane::{stored, stored_range};
 
 /// How deliveries go back.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,7 @@ impl Queue {
     fn flag_overtaken(&mut self, given: &[Position]) {
         let seen_to = self.seen_to.max(self.unacked.last().unwrap_or(Position(0)));
         for position in given.iter().take_while(|position| **position < seen_to) {
-            self.unseen.remove(*position);
+            self.lane_at(*position).unseen.remove(*position);
         }
     }
 
@@ -70,27 +72,9 @@ impl Queue {
         self.give_back(session, &[everything], how)
     }
 
-    /// Forgets everything ready; returns how many messages that were, the highest position and what stays.
-    pub(crate) fn purge(&mut self, cache: &mut Cache) -> (u64, Position, Vec<PositionRange>) {
+    /// Forgets everything ready; returns how many messages that were, and what is to be recorded.
+    pub(crate) fn purge(&mut self, cache: &mut Cache) -> (u64, Vec<Op>) {
         let purged = self.ready();
-        let up_to = self.tail();
-        for ready in self.window.drain(..).chain(std::mem::take(&mut self.back).into_values()) {
-            cache.remove(size_of(&ready.message));
-            self.counts.remove(&ready.position);
-        }
-        for range in self.returned.ranges() {
-            let gone: Vec<Position> =
-                self.counts.range(range.first..=range.last).map(|(position, _)| *position).collect();
-            for position in gone {
-                self.counts.remove(&position);
-            }
-        }
-        self.returned.clear();
-        self.unseen.clear();
-        self.loaded_to = self.loaded_to.max(up_to);
-        self.live -= purged;
-        self.ready_bytes = 0;
-        self.head_sleeps_until = None;
         let mut keep: crate::PositionSet = self.unacked.ranges(|_| true).into_iter().collect();
         for range in self.withheld.ranges() {
             keep.insert_range(range);
@@ -98,7 +82,37 @@ impl Queue {
         for position in self.dying.positions() {
             keep.insert(position);
         }
-        (purged, up_to, keep.ranges().collect())
+        let counts = &mut self.counts;
+        let mut ops = Vec::new();
+        for lane in std::iter::once(&mut self.plain).chain(self.others.values_mut()) {
+            for ready in lane.window.drain(..).chain(std::mem::take(&mut lane.back).into_values()) {
+                cache.remove(size_of(&ready.message));
+                counts.remove(&ready.position);
+            }
+            for range in lane.returned.ranges() {
+                let gone: Vec<Position> =
+                    counts.range(range.first..=range.last).map(|(position, _)| *position).collect();
+                for position in gone {
+                    counts.remove(&position);
+                }
+            }
+            lane.returned.clear();
+            lane.unseen.clear();
+            lane.loaded_to = lane.loaded_to.max(lane.tail());
+            lane.head_sleeps_until = None;
+            if lane.tail() == lane.id.start() {
+                continue;
+            }
+            let kept = keep.take_range(lane.id.all());
+            ops.push(Op::Purge {
+                queue: lane.id.of(self.id),
+                up_to: stored(lane.tail()),
+                keep: kept.into_iter().map(stored_range).collect(),
+            });
+        }
+        self.live -= purged;
+        self.ready_bytes = 0;
+        (purged, ops)
     }
 
     /// A position that was held is ready again, below everything that was never delivered; or it leaves for good if
@@ -113,10 +127,11 @@ impl Queue {
                 return;
             }
         }
-        self.head_sleeps_until = None;
-        self.returned.insert(position);
+        let lane = self.lane_at(position);
+        lane.head_sleeps_until = None;
+        lane.returned.insert(position);
         if !how.seen && !holder.redelivered {
-            self.unseen.insert(position);
+            lane.unseen.insert(position);
         }
         self.ready_bytes = self.ready_bytes.saturating_add(u64::from(holder.size));
     }

@@ -7,15 +7,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_proto::session::{
-    Answer, Ask, Attach, Delivery, Held as HeldFrame, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome,
+    Answer, Ask, Attach, Delivery, Held as HeldFrame, HomeFrame, LeaderFrame, StreamOffset, Subscribe,
+    SubscribeOutcome,
 };
 use warren_types::{
-    AckMode, Message, Position, PositionRange, PublishToken, QueueId, RequestId, SessionPublish,
-    SubscriptionId,
+    AckMode, Position, PositionRange, PublishToken, QueueId, RequestId, SessionPublish, SubscriptionId,
 };
 
 use crate::HomeConfig;
 use crate::held::Held;
+use crate::lane::stored;
 use crate::positions::PositionSet;
 
 /// What a [`HomeSession`] asks of its shell.
@@ -227,7 +228,7 @@ impl HomeSession {
             if publish.publish.queues.iter().any(|queue| gone(*queue)) {
                 self.unconfirmed_bytes -= publish.publish.message.size();
                 // Sequences have no gaps: should the node come back, it finds that this one goes nowhere.
-                publish.publish = SessionPublish { queues: vec![NO_QUEUE], message: Message::default() };
+                publish.publish = SessionPublish { queues: vec![NO_QUEUE], ..SessionPublish::default() };
                 publish.abandoned = true;
                 refused.push(publish.token);
             }
@@ -354,7 +355,12 @@ impl HomeSession {
             LeaderFrame::Deliver { subscription, queue, deliveries } => {
                 self.on_deliver(subscription, queue, deliveries, outputs);
             }
-            LeaderFrame::Subscribed { subscription, outcome } => {
+            LeaderFrame::Subscribed { subscription, outcome, next_offset } => {
+                if let (Some(consumer), Some(offset)) = (self.consumers.get_mut(&subscription), next_offset)
+                    && consumer.subscribe.offset.is_some()
+                {
+                    consumer.subscribe.offset = Some(StreamOffset::Offset(offset));
+                }
                 self.on_subscribed(subscription, outcome, outputs);
             }
             LeaderFrame::Cancelled { subscription } => {
@@ -423,6 +429,10 @@ impl HomeSession {
             return;
         };
         consumer.subscribe.active = consumer.subscribe.single_active;
+        if let (Some(_), Some(last)) = (consumer.subscribe.offset, deliveries.last()) {
+            // The next leader goes on behind it. Offsets count from 0, places from 1.
+            consumer.subscribe.offset = Some(StreamOffset::Offset(stored(last.position).0));
+        }
         let held = self.held.entry(queue).or_default();
         for delivery in &deliveries {
             held.insert(delivery.position, Some(subscription));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use warren_proto::session::{Ask, LeaderFrame};
+use warren_proto::session::{Ask, HomeFrame, LeaderFrame};
 use warren_types::{NodeId, QueueId, RequestId, SessionId, SubscriptionId, UnixMillis};
 
 use crate::{Output, SessionKey};
@@ -44,9 +44,16 @@ pub(crate) struct Session {
     pub(crate) told: u64,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, QueueId>,
     pub(crate) asks: VecDeque<WaitingAsk>,
+    /// What it sent since it published to a queue that the catalogue here does not have yet.
+    pub(crate) waiting: VecDeque<HomeFrame>,
 }
 
 impl Session {
+    /// So much waits for the catalogue that no more is to be read.
+    pub(crate) fn waits_for_much(&self) -> bool {
+        self.waiting.len() > 64
+    }
+
     /// A session as the log knows it.
     pub(crate) fn unattached(applied_seq: Option<u64>, now: UnixMillis) -> Self {
         Self {
@@ -66,6 +73,7 @@ impl Session {
             told: 0,
             subscriptions: BTreeMap::new(),
             asks: VecDeque::new(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -132,6 +140,8 @@ impl Sessions {
         let key = session.key.take()?;
         session.lost_at = now;
         session.asks.clear();
+        // It offers them again when it comes back.
+        session.waiting.clear();
         self.streams.remove(&key);
         Some(key)
     }

@@ -171,6 +171,10 @@ impl HostLeader {
         }
         for (queue_id, queue) in &mut self.queues {
             let claims = claims.remove(queue_id).unwrap_or_default();
+            if queue.stream.is_some() {
+                queue.claim_for_readers(id, &claims);
+                continue;
+            }
             queue.reconcile(id, &claims);
             for (subscription, positions) in claims {
                 let ranges: Vec<_> = positions.ranges().collect();
@@ -239,8 +243,9 @@ impl HostLeader {
             // Else the log does not know it: nothing of it was ever proposed.
             && session.admitted_seq.is_some()
         {
-            for message in self.gather.close(id) {
+            for (message, keys) in self.gather.close(id) {
                 self.leave(&message);
+                self.forget_keys(&keys);
             }
         }
     }

@@ -2,10 +2,13 @@
 //! uses; records what has left, and passes dead messages on.
 
 use warren_proto::shard::{EnqueuedMessage, SettleReason};
-use warren_types::{Message, Overflow, Position, PositionRange, QueueId, SessionId, UnixMillis};
+use warren_types::{Overflow, Position, PositionRange, QueueId, SessionId, SessionPublish, UnixMillis};
 
+use super::dedup::{self, Seen};
 use super::{HostLeader, touch};
-use crate::queue::body_of;
+use crate::gather::Beside;
+use crate::lane::LaneId;
+use crate::queue::{Delayed, body_of};
 use crate::{DeadLetter, DeathReason, Output, QueueDirectory};
 
 /// Queues of an earlier leader whose heads are looked at in one tick: their reads share the cache.
@@ -27,8 +30,12 @@ impl HostLeader {
             return;
         }
         if self.refreshed_at.is_none() {
-            let full = self.queues.iter().filter(|(_, queue)| queue.live > 0);
+            let full = self.queues.iter().filter(|(_, queue)| queue.live > 0 || queue.delayed.is_some());
             self.unexamined = full.map(|(id, _)| *id).collect();
+            // Publishes wait for these.
+            for queue in self.queues.values_mut().filter(|queue| queue.window.is_some()) {
+                touch(queue, &mut self.touched);
+            }
         }
         self.refreshed_at = revision;
         for id in directory.leased(self.config.host) {
@@ -41,7 +48,7 @@ impl HostLeader {
             if settings.expires_ms.is_some() {
                 self.leased.insert(*id);
             }
-            if settings != queue.settings {
+            if settings != queue.settings || !queue.known {
                 queue.configure(settings);
                 touch(queue, &mut self.touched);
             }
@@ -91,7 +98,7 @@ impl HostLeader {
     }
 
     /// Records what has left the queue in this flush, passes on what died, sets the clock for what dies next.
-    pub(super) fn depart(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
+    pub(super) fn depart(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         if !queue.gone.is_empty() {
             let gone = std::mem::take(&mut queue.gone);
@@ -106,7 +113,7 @@ impl HostLeader {
             let settings = std::sync::Arc::clone(&queue.settings);
             outputs.extend(queue.dying.take_due(id, &settings).map(Output::DeadLetter));
         }
-        let next = queue.next_expiry();
+        let next = queue.next_timer(now);
         if next != queue.timer {
             if let Some(old) = queue.timer {
                 self.timers.remove(&(old, id));
@@ -131,50 +138,94 @@ impl HostLeader {
         }
     }
 
-    /// Lets a publish into those of its queues that live and do not refuse it. A queue that does has it nacked: true then.
+    /// Lets a publish into those of its queues that live and do not refuse it, into its lane. A queue that does refuse
+    /// it has it nacked. Returns what is to be recorded with it; or `None`, and nothing is done, where one of
+    /// its queues is not in the catalogue here yet, or has not read the keys of what it has had.
     pub(super) fn admit(
         &mut self,
         now: UnixMillis,
         directory: &dyn QueueDirectory,
         session: SessionId,
         seq: u64,
-        (queues, message): (&mut Vec<QueueId>, &Message),
+        publish: &mut SessionPublish,
         outputs: &mut Vec<Output>,
-    ) -> bool {
-        let mut refused = false;
-        queues.retain(|id| {
+    ) -> Option<Beside> {
+        let SessionPublish { queues, message, delay_ms } = publish;
+        if queues.len() > 1 {
+            let mut unknown = |id: &QueueId| {
+                let Some(queue) = self.queue(now, *id, directory) else { return false };
+                let reads = queue.window.as_ref().is_some_and(|window| window.is_opening());
+                reads || (!queue.known && *id > directory.newest())
+            };
+            if queues.iter().any(&mut unknown) {
+                return None;
+            }
+        }
+        let (mut refused, mut known, mut keys) = (false, true, Vec::new());
+        queues.retain_mut(|id| {
             let Some(queue) = self.queue(now, *id, directory) else { return false };
-            if !queue.refuses(message) {
+            if !queue.known && directory.queue(*id).is_none() {
+                // Above the newest it is yet to come; else it is deleted.
+                let comes = *id > directory.newest();
+                known &= !comes;
+                return comes;
+            }
+            let key = match dedup::seen(queue, message, now) {
+                Seen::NoKey => None,
+                Seen::New(key) => Some(key),
+                Seen::Before => return false,
+                Seen::Unknown => {
+                    known = false;
+                    return true;
+                }
+            };
+            if *delay_ms == 0 && queue.refuses(message) {
+                refused = true;
+                let dead_letters =
+                    queue.settings.overflow == Overflow::RejectPublishDeadLetter && queue.dead_letters();
+                let settings = std::sync::Arc::clone(&queue.settings);
+                if dead_letters && self.refused_out < REFUSED_OUT_MAX {
+                    self.refused_out += 1;
+                    outputs.push(Output::DeadLetter(Box::new(DeadLetter {
+                        queue: *id,
+                        position: Position(0),
+                        reason: DeathReason::MaxLength,
+                        message: message.clone(),
+                        settings,
+                    })));
+                }
+                return false;
+            }
+            let lane = if *delay_ms > 0 {
+                let lane = Delayed::lane(UnixMillis(now.0.saturating_add(u64::from(*delay_ms))));
+                queue.delayed.get_or_insert_default().admit(lane, true);
+                lane
+            } else {
                 queue.admitted += 1;
                 queue.admitted_bytes = queue.admitted_bytes.saturating_add(body_of(message));
-                return true;
+                queue.lane_for(message)
+            };
+            if let Some(key) = key {
+                keys.push((LaneId::KEYS.of(*id), key.clone()));
+                self.remember(now, *id, key);
             }
-            refused = true;
-            let dead_letters =
-                queue.settings.overflow == Overflow::RejectPublishDeadLetter && queue.dead_letters();
-            let settings = std::sync::Arc::clone(&queue.settings);
-            if dead_letters && self.refused_out < REFUSED_OUT_MAX {
-                self.refused_out += 1;
-                outputs.push(Output::DeadLetter(Box::new(DeadLetter {
-                    queue: *id,
-                    position: Position(0),
-                    reason: DeathReason::MaxLength,
-                    message: message.clone(),
-                    settings,
-                })));
-            }
-            false
+            *id = lane.of(*id);
+            true
         });
         if refused && let Some(session) = self.sessions.by_id.get_mut(&session) {
             session.rejected.push_back(seq);
         }
-        refused
+        known.then_some(Beside { refused, keys })
     }
 
     /// A message that was let in is applied, or will never be.
     pub(super) fn leave(&mut self, message: &EnqueuedMessage) {
         for id in &message.queues {
-            if let Some(queue) = self.queues.get_mut(id) {
+            let (id, lane) = LaneId::split(*id);
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            if lane.is_bucket() {
+                queue.delayed.get_or_insert_default().admit(lane, false);
+            } else if lane.is_ready() {
                 queue.admitted = queue.admitted.saturating_sub(1);
                 queue.admitted_bytes = queue.admitted_bytes.saturating_sub(body_of(&message.message));
             }

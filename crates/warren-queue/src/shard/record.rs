@@ -8,6 +8,7 @@ use warren_types::{Position, QueueId, UnixMillis};
 
 use super::{HostLeader, touch};
 use crate::gather::{Cut, Promises, record};
+use crate::lane::LaneId;
 use crate::{Output, QueueDirectory};
 
 impl HostLeader {
@@ -18,17 +19,16 @@ impl HostLeader {
         while self.in_flight.len() < self.config.proposals_in_flight.max(1)
             && (self.gather.has_ops() || !self.awaiting_mark.is_empty())
         {
-            let (mut ops, promises) = self.gather.take(cut, |queue| self.queues.contains_key(&queue));
+            let lives = |queue: QueueId| self.queues.contains_key(&LaneId::split(queue).0);
+            let (mut ops, promises) = self.gather.take(cut, lives);
             self.note_learned(&mut ops);
             let mut riders = self.predict(&ops);
             let alone = riders.is_empty();
             riders.append(&mut self.awaiting_mark);
             for id in riders {
                 let Some(queue) = self.queues.get_mut(&id) else { continue };
-                if let Some(up_to) = queue.reserve_wanted(self.config.reserve_ahead, !alone) {
-                    queue.mark_proposed = up_to;
-                    ops.push(Op::Reserve { queue: id, up_to });
-                }
+                let reserve = |queue, up_to| ops.push(Op::Reserve { queue, up_to });
+                queue.reserve(self.config.reserve_ahead, !alone, reserve);
             }
             if ops.is_empty() {
                 // The mark that was waited for is under way.
@@ -62,17 +62,22 @@ impl HostLeader {
             match op {
                 Op::Enqueue(enqueue) => {
                     for id in enqueue.messages.iter().flat_map(|message| &message.queues) {
-                        if let Some(queue) = self.queues.get_mut(id) {
-                            queue.predicted = queue.predicted.next();
+                        let (id, lane) = LaneId::split(*id);
+                        if !lane.is_ready() {
+                            continue;
                         }
-                        if last != Some(*id) {
-                            last = Some(*id);
-                            riders.insert(*id);
+                        if let Some(queue) = self.queues.get_mut(&id) {
+                            let lane = queue.lane_mut(lane);
+                            lane.predicted = lane.predicted.next();
+                        }
+                        if last != Some(id) {
+                            last = Some(id);
+                            riders.insert(id);
                         }
                     }
                 }
                 Op::Settle { queue, .. } | Op::Return { queue, .. } => {
-                    riders.insert(*queue);
+                    riders.insert(LaneId::split(*queue).0);
                 }
                 Op::Reserve { .. }
                 | Op::Purge { .. }
@@ -104,11 +109,23 @@ impl HostLeader {
         for op in applied.record.ops {
             match op {
                 Op::Enqueue(enqueue) => {
-                    self.on_enqueued(now, directory, enqueue, &mut positions, outputs);
+                    let recorded = applied.record.time;
+                    self.on_enqueued((now, recorded), directory, enqueue, &mut positions, outputs);
+                }
+                // A message that was due is in its queue.
+                Op::Settle { queue, ranges, .. } if LaneId::split(queue).1.is_bucket() => {
+                    let (id, lane) = LaneId::split(queue);
+                    if let Some(queue) = self.queues.get_mut(&id)
+                        && let Some(delayed) = queue.delayed.as_deref_mut()
+                    {
+                        delayed.moved(lane, ranges.iter().map(|range| range.count()).sum());
+                        touch(queue, &mut self.touched);
+                    }
                 }
                 Op::Reserve { queue, up_to } => {
+                    let (queue, lane) = LaneId::split(queue);
                     if let Some(queue) = self.queues.get_mut(&queue) {
-                        queue.reserved(up_to);
+                        queue.reserved(lane, lane.position(up_to));
                         touch(queue, &mut self.touched);
                     }
                 }
@@ -129,7 +146,7 @@ impl HostLeader {
 
     fn on_enqueued(
         &mut self,
-        now: UnixMillis,
+        (now, recorded): (UnixMillis, UnixMillis),
         directory: &dyn QueueDirectory,
         enqueue: Enqueue,
         positions: &mut impl Iterator<Item = Position>,
@@ -142,10 +159,20 @@ impl HostLeader {
             for (at, id) in enqueued.queues.into_iter().enumerate() {
                 // The store gives one position for each queue of each message; 0 where it skipped the message.
                 let Some(position) = positions.next().filter(|position| position.0 > 0) else { continue };
+                let (id, lane) = LaneId::split(id);
                 let Some(queue) = self.queues.get_mut(&id) else { continue };
                 let copy = if at + 1 == count { message.take() } else { message.clone() };
-                if let Some(message) = copy {
-                    queue.committed(position, message, now, &mut self.cache);
+                if lane == LaneId::KEYS {
+                    if let Some(message) = copy {
+                        self.key_recorded(id, &message.body, lane.position(position));
+                    }
+                } else if lane.is_bucket() {
+                    if let (Some(delayed), Some(message)) = (queue.delayed.as_deref_mut(), copy) {
+                        delayed.committed(lane.position(position), &message, recorded);
+                        touch(queue, &mut self.touched);
+                    }
+                } else if let Some(message) = copy {
+                    queue.committed(lane.position(position), message, now, &mut self.cache);
                     touch(queue, &mut self.touched);
                 }
             }

@@ -1,7 +1,6 @@
 //! Questions of a home: get, counts, purge, may it be deleted.
 
 use warren_proto::session::{Answer, Ask, Counts, DeleteOutcome, Delivery, LeaderFrame};
-use warren_proto::shard::Op;
 use warren_types::{QueueId, RequestId, SessionId, UnixMillis};
 
 use super::{HostLeader, touch};
@@ -92,10 +91,14 @@ impl HostLeader {
             return Some(Answer::NoQueue);
         }
         let Some(queue) = self.queues.get_mut(&id) else { return Some(Answer::Purged(0)) };
-        let (purged, up_to, keep) = queue.purge(&mut self.cache);
+        if queue.stream.is_some() {
+            // Homes refuse it; who asks nevertheless gets what happens.
+            return Some(Answer::Purged(0));
+        }
+        let (purged, ops) = queue.purge(&mut self.cache);
         touch(queue, &mut self.touched);
         if purged > 0 {
-            self.gather.purge(Op::Purge { queue: id, up_to, keep });
+            ops.into_iter().for_each(|purge| self.gather.purge(purge));
         }
         self.gather.promise_answer(session, request, Answer::Purged(purged));
         None

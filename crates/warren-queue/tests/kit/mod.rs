@@ -257,6 +257,20 @@ impl Bench {
         texts
     }
 
+    /// Takes what was delivered to the consumer.
+    pub fn take_deliveries(&mut self, key: u64, subscription: u64) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        let frames = self.frames.entry(SessionKey(key)).or_default();
+        frames.retain(|frame| match frame {
+            LeaderFrame::Deliver { subscription: to, deliveries, .. } if to.0 == subscription => {
+                taken.extend(deliveries.iter().cloned());
+                false
+            }
+            _ => true,
+        });
+        taken
+    }
+
     pub fn attach(&mut self, key: u64, session: u64, epoch: u64) {
         self.attach_with(key, session, epoch, Vec::new(), Vec::new());
     }
@@ -289,8 +303,34 @@ impl Bench {
         let seq = &mut self.seqs.entry(SessionKey(key)).or_default().0;
         let first_seq = *seq + 1;
         *seq += texts.len() as u64;
-        let publish = |text: &&str| SessionPublish { queues: queues.to_vec(), message: message(text) };
+        let publish =
+            |text: &&str| SessionPublish { queues: queues.to_vec(), message: message(text), delay_ms: 0 };
         let messages = texts.iter().map(publish).collect();
+        self.frame(key, HomeFrame::Publish { first_seq, messages });
+    }
+
+    /// Publishes from that sequence on.
+    pub fn publish_messages_from(&mut self, key: u64, first_seq: u64, texts: &[&str]) {
+        self.seqs_from(key, first_seq - 1);
+        self.publish(key, texts);
+    }
+
+    /// Settles whatever the stream's session holds.
+    pub fn settle_all(&mut self, key: u64) {
+        self.settle(key, &[range(1, u64::MAX)]);
+    }
+
+    /// The stream's session goes on after these sequences of publishes.
+    pub fn seqs_from(&mut self, key: u64, published: u64) {
+        self.seqs.entry(SessionKey(key)).or_default().0 = published;
+    }
+
+    pub fn publish_messages(&mut self, key: u64, messages: Vec<Message>) {
+        let seq = &mut self.seqs.entry(SessionKey(key)).or_default().0;
+        let first_seq = *seq + 1;
+        *seq += messages.len() as u64;
+        let publish = |message| SessionPublish { queues: vec![Q], message, delay_ms: 0 };
+        let messages = messages.into_iter().map(publish).collect();
         self.frame(key, HomeFrame::Publish { first_seq, messages });
     }
 
@@ -392,6 +432,7 @@ pub fn consumer(subscription: u64, prefetch: u32) -> Subscribe {
         ack_mode: AckMode::Manual,
         single_active: false,
         active: false,
+        offset: None,
     }
 }
 

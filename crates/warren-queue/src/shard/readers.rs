@@ -1,0 +1,38 @@
+//! Streams: what their readers get, and what leaves them.
+
+use warren_proto::session::LeaderFrame;
+use warren_types::{QueueId, UnixMillis};
+
+use super::{HostLeader, touch};
+use crate::Output;
+
+impl HostLeader {
+    /// Sends readers what is there, reads what is not, and lets go of what the stream does not keep.
+    pub(super) fn tend_stream(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.serve_readers();
+        for ((session, subscription), deliveries) in queue.take_outboxes() {
+            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
+            self.sessions.send(session, frame, outputs);
+        }
+        queue.retain(now);
+        if let Some(read) = queue.stream_read_wanted() {
+            outputs.push(Output::Load {
+                queue: id,
+                after: read.after,
+                max_messages: read.max_messages,
+                max_bytes: read.max_bytes,
+            });
+        }
+        self.depart(now, id, outputs);
+    }
+
+    /// Has the age of every stream's head looked at.
+    pub(super) fn look_at_streams(&mut self) {
+        for queue in self.queues.values_mut() {
+            if queue.look_at_head() {
+                touch(queue, &mut self.touched);
+            }
+        }
+    }
+}
