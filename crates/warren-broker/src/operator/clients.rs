@@ -18,6 +18,7 @@ use warren_types::{
 use super::{Operator, properties};
 use crate::admin::{AdminError, AfterGet, Clients, ConnectionInfo, GotInfo, PublishInfo};
 use crate::broker::Broker;
+use crate::delay::take_delay;
 use crate::mailbox::Mailbox;
 use crate::registry::ConnectionEvent;
 use crate::request::Caller;
@@ -304,9 +305,11 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
         return Ok(false);
     }
     let token = PublishToken { connection: caller.connection, channel, opening: 0, number: 1 };
+    let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
     let confirmed = async {
         for (host, queues) in &route.targets {
-            let message = SessionPublish { queues: queues.clone(), message: publish.message.clone() };
+            let message =
+                SessionPublish { queues: queues.clone(), message: publish.message.clone(), delay_ms };
             let input = SessionInput::Publish(vec![(token, message)]);
             caller.broker.session(*host).inputs().send(input).await.ok()?;
         }

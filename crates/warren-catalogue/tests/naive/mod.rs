@@ -78,7 +78,11 @@ fn matches(kind: ExchangeKind, binding: &BindingRecord, keys: &[&str], table: &F
 #[allow(dead_code, reason = "not every suite has such exchanges")]
 pub(crate) fn chooses(catalogue: &Catalogue) -> bool {
     catalogue.exchanges("/").any(|exchange| match exchange.kind {
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::Headers => false,
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::Headers
+        | ExchangeKind::DelayedMessage => false,
         ExchangeKind::ConsistentHash
         | ExchangeKind::ModulusHash
         | ExchangeKind::Random

@@ -60,6 +60,10 @@ impl HostLeader {
                 let Some(queue) = self.queue(now, *queue, directory) else {
                     return Some(Answer::NoQueue);
                 };
+                if queue.stream.is_some() {
+                    // Homes refuse it; nothing is taken from a stream.
+                    return Some(Answer::Got { delivery: None, remaining: 0 });
+                }
                 queue.gets.push_back(Get { session, request });
                 queue.last_used = now;
                 let id = queue.id;
