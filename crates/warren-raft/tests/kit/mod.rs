@@ -136,7 +136,6 @@ impl Drop for Running {
 }
 
 pub(crate) struct World {
-    directory: tempfile::TempDir,
     addresses: Vec<SocketAddr>,
     pub(crate) ids: Vec<NodeId>,
     pub(crate) nodes: Vec<Option<Running>>,
@@ -144,6 +143,8 @@ pub(crate) struct World {
     starts: u64,
     /// Where a node's data is that is not where its number says.
     moved: BTreeMap<usize, PathBuf>,
+    /// Last: it goes when nobody writes to it any more.
+    directory: tempfile::TempDir,
 }
 
 impl World {
