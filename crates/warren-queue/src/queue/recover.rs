@@ -112,20 +112,25 @@ impl Queue {
     /// so no client has seen them. What it does hold is noted under the consumer it names.
     pub(crate) fn reconcile(&mut self, session: SessionId, held: &[(Option<SubscriptionId>, PositionSet)]) {
         let mut unacked = std::mem::take(&mut self.unacked);
-        let mut kept = Vec::new();
+        let (mut kept, mut lost) = (Vec::new(), Vec::new());
         unacked.take_all(
             |_, holder| holder.session == session,
             |position, holder| match held.iter().find(|(_, positions)| positions.contains(position)) {
                 Some((subscription, _)) => {
                     kept.push((position, Holder { subscription: *subscription, ..holder }));
                 }
-                None => self.put_back(position, holder, GiveBack { failed: false, seen: false }),
+                None => {
+                    self.put_back(position, holder, GiveBack { failed: false, seen: false });
+                    lost.push(position);
+                }
             },
         );
         for (position, holder) in kept {
             unacked.insert(position, holder);
         }
         self.unacked = unacked;
+        lost.sort_unstable();
+        self.flag_overtaken(&lost);
     }
 
     /// Counts anew what each of the session's consumers holds.

@@ -59,7 +59,7 @@ impl Queue {
     /// What goes back without having been seen is still new, unless a client may have seen something behind it: to a
     /// consumer it would come out of order, which only `redelivered` excuses. So it is when a node that had deliveries
     /// on their way is cut off and comes back later.
-    fn flag_overtaken(&mut self, given: &[Position]) {
+    pub(super) fn flag_overtaken(&mut self, given: &[Position]) {
         let seen_to = self.seen_to.max(self.unacked.last().unwrap_or(Position(0)));
         for position in given.iter().take_while(|position| **position < seen_to) {
             self.lane_at(*position).unseen.remove(*position);
