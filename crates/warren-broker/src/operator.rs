@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use warren_catalogue::{check_not_default_exchange, hash_password};
+use warren_catalogue::{check_new_queue, check_not_default_exchange, hash_password};
 use warren_proto::catalogue::{
     ApplyTo, BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord,
     PermissionRecord, PolicyRecord, UserRecord,
@@ -450,7 +450,7 @@ impl Admin for Operator {
         auto_delete: bool,
         arguments: FieldTable,
     ) -> Result<bool, AdminError> {
-        self.change(Command::DeclareQueue(DeclareQueue {
+        let command = DeclareQueue {
             vhost: vhost.to_owned(),
             name: name.to_owned(),
             durable,
@@ -458,8 +458,11 @@ impl Admin for Operator {
             auto_delete,
             arguments,
             home: self.broker.node(),
-        }))
-        .await
+        };
+        if self.find(vhost, name).is_err() {
+            check_new_queue(&command)?;
+        }
+        self.change(Command::DeclareQueue(command)).await
     }
 
     async fn delete_queue(

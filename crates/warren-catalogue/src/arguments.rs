@@ -227,10 +227,6 @@ const KNOWN: &[(&str, Check)] = &[
     ("x-queue-leader-locator", |value, _| one_of(value, LOCATORS, "invalid_queue_locator_arg")),
     ("x-delivery-limit", accept),
     ("x-consumer-timeout", check_not_negative),
-    ("x-message-deduplication", check_bool),
-    ("x-deduplication-header", check_string),
-    ("x-cache-size", check_cache_size),
-    ("x-cache-ttl", check_expires),
     ("x-consumer-disconnected-timeout", check_not_negative),
 ];
 
@@ -283,17 +279,33 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-message-deduplication",
 ];
 
-/// Checks that a queue that is to be a stream, by the arguments that are stored for it, can be one.
+/// Arguments that came to mean something only after catalogues of earlier versions had taken any value of them.
+const LATER: &[(&str, Check)] = &[
+    ("x-message-deduplication", check_bool),
+    ("x-deduplication-header", check_string),
+    ("x-cache-size", check_cache_size),
+    ("x-cache-ttl", check_expires),
+];
+
+/// What a node checks of a queue that does not exist, before it proposes it, beside [`validate_queue_arguments`]. Not asked
+/// when the command is applied: what earlier versions accepted must be accepted whenever their logs are read again.
 ///
 /// # Errors
-/// 406 `invalid property 'non-durable' for queue 'q' in vhost '/'`, or for an argument that means nothing to streams
-/// `invalid arg 'x-expires' for queue 'q' in vhost '/' of queue type rabbit_stream_queue`.
-pub(crate) fn check_stream(declare: &DeclareQueue, arguments: &FieldTable) -> Result<(), AmqpError> {
+/// 406 `invalid property 'non-durable' for queue 'q' in vhost '/'` for a stream that is not durable and shared,
+/// `invalid arg 'x-expires' for queue 'q' in vhost '/' of queue type rabbit_stream_queue` for what means nothing to
+/// streams, and `invalid arg 'x-cache-size' for queue 'q' in vhost '/': value_zero`.
+pub fn check_new_queue(declare: &DeclareQueue) -> Result<(), AmqpError> {
+    let arguments = &declare.arguments;
+    let resource = queue_resource(&declare.vhost, &declare.name);
+    let refuse = |text: String| Err(refuse(ReplyCode::PreconditionFailed, text));
+    for (key, check) in LATER {
+        if let Some(Err(reason)) = arguments.inner().get(*key).map(|value| check(value, arguments)) {
+            return refuse(format!("invalid arg '{key}' for {resource}: {reason}"));
+        }
+    }
     if !is_stream(arguments) {
         return Ok(());
     }
-    let resource = queue_resource(&declare.vhost, &declare.name);
-    let refuse = |text: String| Err(refuse(ReplyCode::PreconditionFailed, text));
     let wrong = [
         ("auto-delete", declare.auto_delete),
         ("exclusive-owner", declare.exclusive.is_some()),

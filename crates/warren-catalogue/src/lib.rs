@@ -27,7 +27,7 @@ mod topic_access;
 mod topology;
 
 pub use access::{Access, Resource};
-pub use arguments::{age_ms, is_stream, validate_queue_arguments};
+pub use arguments::{age_ms, check_new_queue, is_stream, validate_queue_arguments};
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
-    Access, DeclaredQueue, Resource, check_queue_equivalence, check_queue_name, is_stream,
+    Access, DeclaredQueue, Resource, check_new_queue, check_queue_equivalence, check_queue_name, is_stream,
     validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
@@ -46,16 +46,20 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
     let name = if generated { broker.queue_name() } else { declare.name };
     broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
     let owner = declare.exclusive.then(|| caller.owner());
+    let command = DeclareQueue {
+        vhost: vhost.to_string(),
+        name: name.clone(),
+        durable: declare.durable,
+        exclusive: owner,
+        auto_delete: declare.auto_delete,
+        arguments: declare.arguments,
+        home: broker.node(),
+    };
+    let arguments = &command.arguments;
     if let Some(spec) = caller.local_queue(&name) {
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
-        let arguments = broker.catalogue().read().stored_arguments(
-            vhost,
-            &name,
-            durable,
-            owner,
-            auto_delete,
-            &declare.arguments,
-        );
+        let arguments =
+            broker.catalogue().read().stored_arguments(vhost, &name, durable, owner, auto_delete, arguments);
         let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
         if check_queue_equivalence(&spec, &wanted).is_ok() {
             return declared(caller, &spec, declare.no_wait).await;
@@ -64,24 +68,14 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         if !generated {
             check_queue_name(&name)?;
         }
-        validate_queue_arguments(vhost, &name, &declare.arguments)?;
-        if let Some(AMQPValue::LongString(exchange)) = declare.arguments.inner().get("x-dead-letter-exchange")
-        {
+        validate_queue_arguments(vhost, &name, arguments)?;
+        check_new_queue(&command)?;
+        if let Some(AMQPValue::LongString(exchange)) = arguments.inner().get("x-dead-letter-exchange") {
             broker.check_access(user, vhost, Access::Read, Resource::Queue(&name))?;
             broker.check_access(user, vhost, Access::Write, Resource::Exchange(&exchange.to_string()))?;
         }
     }
-    let applied = broker
-        .change(Command::DeclareQueue(DeclareQueue {
-            vhost: vhost.to_string(),
-            name: name.clone(),
-            durable: declare.durable,
-            exclusive: owner,
-            auto_delete: declare.auto_delete,
-            arguments: declare.arguments,
-            home: broker.node(),
-        }))
-        .await?;
+    let applied = broker.change(Command::DeclareQueue(command)).await?;
     if applied.created {
         return Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 });
     }

@@ -7,7 +7,7 @@ use warren_types::{AmqpError, ExclusiveOwner, QueueHost, QueueId, QueueSpec, Rep
 
 use super::Effect;
 use super::cluster::not_a_member;
-use crate::arguments::{check_stream, validate_queue_arguments};
+use crate::arguments::validate_queue_arguments;
 use crate::equivalence::{DeclaredQueue, check_queue_equivalence};
 use crate::names::{check_name, no_vhost, refuse};
 use crate::state::Catalogue;
@@ -38,7 +38,6 @@ impl Catalogue {
         }
         check_name("queue name", &declare.name)?;
         validate_queue_arguments(&declare.vhost, &declare.name, &arguments)?;
-        check_stream(declare, &arguments)?;
         state.check_queue_limit(&declare.vhost, &declare.name)?;
         let arguments = arguments.into_owned();
         let durable = declare.durable && declare.exclusive.is_none();
