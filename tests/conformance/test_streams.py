@@ -106,10 +106,9 @@ def test_a_reject_too_and_nothing_comes_back(client, connect, stream):
 def test_it_keeps_so_many_bytes(client, connect, stream):
     queue = stream(max_length_bytes=1000)
     publish(client, queue, *(f"{number:03}" + "x" * 97 for number in range(100)))
+    eventually(lambda: client.declare(1, queue, passive=True).message_count == 10, "the rest goes", timeout_s=10)
     one = reader(connect, queue, "first")
-    got = read(one, 10)
-    assert [offset for _, offset in got] == list(range(90, 100))
-    assert client.declare(1, queue, passive=True).message_count == 10
+    assert [offset for _, offset in read(one, 10)] == list(range(90, 100))
 
 
 def test_it_keeps_them_for_so_long(client, stream):

@@ -206,6 +206,19 @@ fn what_is_over_the_limit_leaves_from_the_head() {
 }
 
 #[test]
+fn nobody_is_sent_what_is_on_its_way_out() {
+    let mut bench = bench(QueueSettings { max_length_bytes: Some(2), ..stream() });
+    bench.publish(1, &["a", "b"]);
+    bench.hold = true;
+    bench.publish(1, &["c"]);
+    bench.commit(1);
+    assert_eq!(bench.store.live(Q).len(), 3, "the log does not know yet that one leaves");
+    assert_eq!(bench.counts().0, 2);
+    read(&mut bench, 1, 1, 10, StreamOffset::First);
+    assert_eq!(got(&mut bench, 1, 1), ["b", "c"]);
+}
+
+#[test]
 fn what_is_too_old_leaves_from_the_head() {
     let settings = QueueSettings {
         stream: Some(StreamSettings { max_age_ms: Some(10_000) }),

@@ -220,7 +220,9 @@ impl Queue {
                 Cursor::At(place) => {
                     stream.reading = Some(Reading::Next(key, tail));
                     let max_messages = consumers.room_of(key).min(READ_MESSAGES);
-                    StreamRead { after: before(place), max_messages, max_bytes: READ_BYTES }
+                    // What has left may still be in the store: that it leaves is on its way to the log.
+                    let after = before(place.max(stream.first));
+                    StreamRead { after, max_messages, max_bytes: READ_BYTES }
                 }
                 Cursor::Seeking { low, high, .. } => {
                     let middle = low + high.saturating_sub(low) / 2;
