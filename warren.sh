@@ -79,9 +79,12 @@ start_node() {
         fi
     done
     mkdir -p "$RUN/$node"
+    # What the nodes know each other by.
+    [ -s "$RUN/cluster.secret" ] || (umask 077 && head -c 32 /dev/urandom | base64 >"$RUN/cluster.secret")
     nohup "$CARGO_TARGET_DIR/release/warren" server --data-dir "$RUN/$node" --node-name "warren-$node" \
         --amqp-listen "127.0.0.1:$((5672 + offset))" \
         --cluster-listen "127.0.0.1:$((25672 + offset))" --cluster-advertise "127.0.0.1:$((25672 + offset))" \
+        --cluster-secret-file "$RUN/cluster.secret" \
         --http-listen "127.0.0.1:$((15672 + offset))" --metrics-listen "127.0.0.1:$((15692 + offset))" \
         --seeds "$SEEDS" --expect "$NODES" </dev/null >>"$RUN/$node.log" 2>&1 &
     echo $! >"$RUN/$node.pid"
@@ -175,7 +178,7 @@ need_node_client() {
 
 run_tests() {
     need_cargo
-    need_packages curl amqp-tools
+    need_packages curl amqp-tools openssl
     need_venv venv requirements.txt
     need_venv venv-pika-0.13 requirements-pika-0.13.txt
     need_venv venv-pika-0.10 requirements-pika-0.10.txt
@@ -229,6 +232,12 @@ chaos() {
     "${run[@]}" env WARREN_BIN="${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren}" "$CACHE/venv/bin/python" -m chaos "$@"
 }
 
+fuzz() {
+    need_cargo
+    cargo build --locked -p warren-fuzz
+    exec "$CARGO_TARGET_DIR/debug/warren-fuzz" "$@"
+}
+
 usage() {
     cat <<'TEXT'
 ./warren.sh up       install what is missing, build, start three nodes here, send and receive first messages
@@ -238,6 +247,7 @@ usage() {
 ./warren.sh test     all tests (formatting, clippy, crates, real clients against real clusters)
 ./warren.sh check    formatting and clippy only
 ./warren.sh chaos    break clusters on purpose and judge what clients saw: ./warren.sh chaos --list (needs root)
+./warren.sh fuzz     hostile octets for all decoders: ./warren.sh fuzz --seconds 60
 ./warren.sh bench    the load generator: ./warren.sh bench run --help
 TEXT
 }
@@ -251,6 +261,7 @@ case ${1:-help} in
     clean) clean ;;
     bench) shift; bench "$@" ;;
     chaos) shift; chaos "$@" ;;
+    fuzz) shift; fuzz "$@" ;;
     help | -h | --help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

@@ -42,6 +42,7 @@ nodes = compose["services"]
 must(len(nodes) == 3, "compose: three nodes")
 seeds = {seed for node in nodes.values() for seed in node["environment"]["WARREN_SEEDS"].split(",")}
 must(seeds == {node["environment"]["WARREN_CLUSTER_ADVERTISE"] for node in nodes.values()}, "compose: seeds are the advertised addresses")
+must(all(node["environment"]["WARREN_CLUSTER_SECRET"].startswith("${WARREN_CLUSTER_SECRET:?") for node in nodes.values()), "compose: the secret is the user's")
 must(len({node["environment"]["WARREN_NODE_NAME"] for node in nodes.values()}) == 3, "compose: node names differ")
 ports = [port for node in nodes.values() for port in node["ports"]]
 must(all(port.startswith("127.0.0.1:") for port in ports), "compose: ports on this machine only")
@@ -85,7 +86,7 @@ fi
 render=
 if has kustomize; then render='kustomize build'; elif has kubectl; then render='kubectl kustomize'; fi
 if [[ -n $render ]]; then
-  for folder in base dev; do
+  for folder in base dev tls; do
     if $render "kustomize/$folder" >"$scratch/$folder.yaml" 2>"$scratch/error"; then
       ok "kustomize/$folder renders"
     else
@@ -100,8 +101,9 @@ fi
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
 if [[ -n $program ]]; then
+  head -c 32 /dev/urandom | base64 >"$scratch/secret"
   for file in kustomize/base/warren.toml kustomize/dev/warren.toml; do
-    if "$program" server --config "$file" --check-config >/dev/null 2>"$scratch/error"; then
+    if WARREN_CLUSTER_SECRET_FILE=$scratch/secret "$program" server --config "$file" --check-config >/dev/null 2>"$scratch/error"; then
       ok "$file is a configuration"
     else
       bad "$file: $(cat "$scratch/error")"

@@ -1,10 +1,12 @@
 """Frames that are wrong, floods and silence: each gets the code that the specification names, and others go on."""
 
 import os
+import socket
 import struct
 
 import pytest
 from kit import amqp
+from kit import cluster as clusters
 from kit.wait import eventually
 
 
@@ -259,6 +261,100 @@ def test_octets_that_trickle_in_do_not_extend_the_handshake(raw, bystander):
         except amqp.ClosedByPeer:
             return
     raise AssertionError("a client that sends one octet each half second is still there after 30 s")
+
+
+def test_a_table_nested_as_deep_as_a_frame_allows_ends_no_other_connection(raw, bystander):
+    """Arrays in arrays, as many as one frame holds."""
+    client = raw(0).login()
+    client.channel(1)
+    depth = (client.frame_max - 64) // 5
+    levels = [b"A" + struct.pack(">I", 5 * (depth - 1 - level)) for level in range(depth)]
+    table = amqp.shortstr("k") + b"".join(levels)
+    arguments = struct.pack(">HHH", 50, 10, 0) + amqp.shortstr("") + b"\0" + amqp.longstr(table)
+    client.send_frame(1, 1, arguments)
+    _ends_or_goes_on(client)
+
+
+def test_tables_with_very_many_entries_are_read_or_refused(raw, bystander):
+    client = raw(0).login()
+    client.channel(1)
+    entries = b"".join(amqp.shortstr(f"{n:05}") + b"V" for n in range(17_000))
+    client.send_frame(1, 1, struct.pack(">HHH", 50, 10, 0) + amqp.shortstr("") + b"\0" + amqp.longstr(entries))
+    _ends_or_goes_on(client)
+
+
+def test_a_tls_hello_on_the_plain_port_is_answered_as_any_wrong_header(raw, bystander):
+    client = raw(0)
+    client.send_bytes(bytes.fromhex("16030100c8010000c40303") + os.urandom(200))
+    assert client.read_to_eof() in (amqp.PROTOCOL_HEADER, b"")
+
+
+@pytest.mark.limit(300)
+def test_ten_thousand_connects_in_a_row_harm_nobody(raw, bystander, own_broker):
+    node = own_broker.cluster.nodes[0]
+    before = node.resident_bytes()
+    for _ in range(10_000):
+        raw_socket = socket.create_connection(node.address)
+        raw_socket.close()
+    for _ in range(300):
+        raw(0).login().abort()
+    eventually(lambda: len(node.http("/api/connections")) < 50, "they are gone", timeout_s=60)
+    assert node.resident_bytes() < before + 150 * 1024 * 1024
+
+
+def test_channels_opened_and_closed_without_end_harm_nobody(raw, bystander):
+    client = raw(0).login()
+    for _ in range(50):
+        opened = b"".join(
+            amqp.frame(1, number, amqp.encode_method("channel.open")) for number in range(1, 201)
+        )
+        closed = b"".join(
+            amqp.frame(1, number, amqp.encode_method("channel.close", reply_code=200)) for number in range(1, 201)
+        )
+        client.send_bytes(opened + closed)
+        for name in ("channel.open-ok", "channel.close-ok"):
+            for number in range(1, 201):
+                client.expect(name, number)
+    client.close()
+
+
+@pytest.mark.limit(300)
+def test_with_few_descriptors_those_who_are_in_are_served_and_others_come_in_when_some_leave(binary, tmp_path):
+    cluster = clusters.Cluster(binary, tmp_path, size=1)
+    node = cluster.nodes[0]
+    node.files_max = 256
+    with cluster:
+        client = amqp.Client(*node.address).login()
+        client.channel(1)
+        client.declare(1, "few", durable=True)
+        client.call(1, "confirm.select")
+        crowd = [socket.create_connection(node.address) for _ in range(600)]
+        for _ in range(20):
+            client.publish(1, "", "few", b"x" * 1000)
+            client.expect("basic.ack", 1)
+        for one in crowd:
+            one.close()
+
+        def comes_in():
+            late = amqp.Client(*node.address)
+            try:
+                late.login().close()
+            except amqp.ClosedByPeer:
+                return False
+            return True
+
+        eventually(comes_in, "a client comes in again", timeout_s=60)
+        assert node.running
+        log = node.log_path.read_text()
+        assert log.count("connection refused") + log.count("cannot accept") < 20, log[-3000:]
+
+
+def _ends_or_goes_on(client):
+    try:
+        got = client.recv()
+        assert got.name in ("queue.declare-ok", "connection.close", "channel.close"), got
+    except amqp.ClosedByPeer:
+        pass
 
 
 def _ends(client):

@@ -10,6 +10,8 @@ import ctypes
 import json
 import os
 import random
+import resource
+import secrets
 import shutil
 import signal
 import socket
@@ -58,8 +60,10 @@ def free_port():
         return port
 
 
-def _die_with_parent():
+def _die_with_parent(files_max=None):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if files_max:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
 
 
 class Node:
@@ -73,6 +77,8 @@ class Node:
         self.log_path = directory / f"{name}.log"
         self.process = None
         self.paused = False
+        self.secret_path = None  # instead of the cluster's
+        self.files_max = None  # the limit of open files, if not this process's own
 
     def __repr__(self):
         return f"<{self.name} amqp={self.amqp_port} http={self.http_port}>"
@@ -98,6 +104,8 @@ class Node:
             "--http-listen", f"127.0.0.1:{self.http_port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
         ]  # fmt: skip
+        if self.cluster.secret_path:
+            command += ["--cluster-secret-file", str(self.secret_path or self.cluster.secret_path)]
         command += self.options
         if self.seeds is not None:
             command += ["--seeds", ",".join(self.seeds), "--expect", "1"]
@@ -108,7 +116,7 @@ class Node:
             log.write(f"--- start {time.strftime('%H:%M:%S')} {' '.join(command)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=lambda: _die_with_parent(self.files_max)
             )
         self.paused = False
 
@@ -142,6 +150,12 @@ class Node:
         """SIGSTOP: the node is silent, its sockets stay open."""
         self.process.send_signal(signal.SIGSTOP)
         self.paused = True
+        # The signal takes each thread when it next runs: until then it may still answer.
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        eventually(
+            lambda: all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T" for task in tasks.iterdir()),
+            f"{self.name} has stopped", every_s=0.001,
+        )  # fmt: skip
 
     def resume(self):
         if self.paused and self.running:
@@ -190,11 +204,18 @@ class Node:
 
 
 class Cluster:
-    """`size` nodes that know each other. Use as a context manager, or call `start` and `destroy`."""
+    """`size` nodes that know each other. Use as a context manager, or call `start` and `destroy`.
 
-    def __init__(self, binary, directory, size=3):
+    They prove themselves with a secret and encrypt; with `secured=False` they do neither, which works on loopback.
+    """
+
+    def __init__(self, binary, directory, size=3, secured=True):
         self.binary, self.directory = Path(binary), Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.secret_path = None
+        if secured:
+            self.secret_path = self.directory / "cluster.secret"
+            self.secret_path.write_text(secrets.token_urlsafe(32) + "\n")
         self.nodes = []
         self.nodes = [Node(self, f"n{i + 1}", self.directory) for i in range(size)]
 

@@ -11,9 +11,9 @@ pub enum Action {
     Authenticate {
         /// The SASL mechanism, for the log.
         mechanism: Mechanism,
-        /// The user's name.
+        /// The user's name; empty with `EXTERNAL`.
         user: String,
-        /// The password, as sent.
+        /// The password, as sent; empty with `EXTERNAL`.
         password: Vec<u8>,
     },
     /// Check access to a virtual host; answered by [`crate::Connection::vhost_opened`].
@@ -90,6 +90,8 @@ pub enum Mechanism {
     Plain,
     /// `AMQPLAIN`.
     AmqPlain,
+    /// `EXTERNAL`: the client's certificate says who it is. Only where the configuration offers it.
+    External,
 }
 
 impl Mechanism {
@@ -99,13 +101,14 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
+            Self::External => "EXTERNAL",
         }
     }
 
     /// The mechanism of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Plain, Self::AmqPlain].into_iter().find(|mechanism| mechanism.name() == name)
+        [Self::Plain, Self::AmqPlain, Self::External].into_iter().find(|mechanism| mechanism.name() == name)
     }
 }
 

@@ -43,6 +43,8 @@ const LINEARIZE_DEADLINE: Duration = Duration::from_secs(15);
 pub(crate) struct Broker {
     config: BrokerConfig,
     machine: Arc<ConnectionConfig>,
+    /// The same for connections with TLS.
+    machine_tls: Arc<ConnectionConfig>,
     node: NodeId,
     incarnation: u64,
     session: SessionId,
@@ -58,8 +60,12 @@ pub(crate) struct Broker {
 }
 
 /// Why a login failed; for the log, not for the client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum LoginError {
+    #[error("connection peer presented no TLS (x.509) certificate")]
+    NoCertificate,
+    #[error("no name found")]
+    NoName,
     #[error("user '{0}' can only connect via localhost")]
     LoopbackOnly(String),
     #[error("{0}")]
@@ -101,6 +107,7 @@ impl Broker {
         let alarms = Alarms::new(&config);
         let broker = Arc::new(Self {
             config,
+            machine_tls: Arc::new(ConnectionConfig { offers_external: true, ..machine.clone() }),
             machine: Arc::new(machine),
             node,
             incarnation,
@@ -123,8 +130,8 @@ impl Broker {
         &self.config
     }
 
-    pub(crate) fn machine_config(&self) -> &Arc<ConnectionConfig> {
-        &self.machine
+    pub(crate) fn machine_config(&self, tls: bool) -> &Arc<ConnectionConfig> {
+        if tls { &self.machine_tls } else { &self.machine }
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -263,6 +270,22 @@ impl Broker {
     /// [`LoginError`].
     pub(crate) fn authenticate(&self, user: &str, password: &[u8], from: IpAddr) -> Result<(), LoginError> {
         self.catalogue().read().authenticate(user, password)?;
+        self.check_origin(user, from)
+    }
+
+    /// Lets in a user whom something else than a password has proved.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub(crate) fn recognise(&self, user: String, from: IpAddr) -> Result<String, LoginError> {
+        if self.catalogue().read().user(&user).is_none() {
+            return Err(warren_catalogue::AuthError::UnknownUser(user).into());
+        }
+        self.check_origin(&user, from)?;
+        Ok(user)
+    }
+
+    fn check_origin(&self, user: &str, from: IpAddr) -> Result<(), LoginError> {
         if self.config.guest_loopback_only && user == "guest" && !from.to_canonical().is_loopback() {
             return Err(LoginError::LoopbackOnly(user.to_owned()));
         }

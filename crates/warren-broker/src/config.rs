@@ -3,6 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::security::{Credentials, Encryption};
+use crate::tls::TlsFiles;
+
+/// Which part of a client's certificate names its user, for SASL EXTERNAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// The whole subject, as in RFC 4514: `CN=client,O=Example`.
+    DistinguishedName,
+    /// Its common name.
+    CommonName,
+}
+
 /// A node's settings.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
@@ -12,12 +24,28 @@ pub struct BrokerConfig {
     pub node_name: String,
     /// Where clients connect. Default `0.0.0.0:5672`.
     pub amqp_listen: Vec<SocketAddr>,
+    /// Where clients connect with TLS. Default nowhere.
+    pub amqps_listen: Vec<SocketAddr>,
+    /// The certificates of `amqps_listen`; needed when that is not empty.
+    pub amqps_tls: Option<TlsFiles>,
+    /// Which part of a client's certificate names its user. Default the distinguished name.
+    pub amqps_login_from: LoginFrom,
+    /// How long a client may take for the TLS handshake. Milliseconds. Default 5,000.
+    pub tls_handshake_timeout_ms: u64,
+    /// Whether `amqp_listen` and `amqps_listen` are behind load balancers that begin each connection with a PROXY header;
+    /// without one nobody is served then. Default false.
+    pub proxy_protocol: bool,
     /// Where nodes connect. Default `0.0.0.0:25672`.
     pub cluster_listen: SocketAddr,
     /// How other nodes reach `cluster_listen`, `host:port`.
     pub cluster_advertise: String,
     /// The zone that this node stands in: the replicas of a shard are spread over zones.
     pub zone: Option<String>,
+    /// What nodes prove to each other that they are of one cluster with. Default nothing: whoever reaches
+    /// `cluster_listen` is believed.
+    pub cluster_credentials: Credentials,
+    /// Whether nodes encrypt what they say to each other, once they have proved themselves. Default always.
+    pub cluster_encryption: Encryption,
     /// The cluster addresses of all first members; empty for a cluster of one.
     pub seeds: Vec<String>,
     /// How many nodes form the cluster at its first start.
@@ -72,9 +100,16 @@ impl Default for BrokerConfig {
             data_dir: PathBuf::from("warren-data"),
             node_name: String::from("warren@localhost"),
             amqp_listen: vec![SocketAddr::from(([0, 0, 0, 0], 5672))],
+            amqps_listen: Vec::new(),
+            amqps_tls: None,
+            amqps_login_from: LoginFrom::DistinguishedName,
+            tls_handshake_timeout_ms: 5_000,
+            proxy_protocol: false,
             cluster_listen: SocketAddr::from(([0, 0, 0, 0], 25672)),
             cluster_advertise: String::from("127.0.0.1:25672"),
             zone: None,
+            cluster_credentials: Credentials::None,
+            cluster_encryption: Encryption::Always,
             seeds: Vec::new(),
             expect: 1,
             shards: 16,

@@ -17,13 +17,16 @@ mod mailbox;
 mod members;
 mod node;
 mod operator;
+mod proxy;
 mod registry;
 mod remote;
 mod request;
 mod router;
+pub mod security;
 mod session;
+pub mod tls;
 
 pub use alarm::{AlarmSet, Resources};
-pub use config::{BrokerConfig, MemoryWatermark};
+pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};
 pub use identity::IdentityError;
 pub use node::{Node, StartError};

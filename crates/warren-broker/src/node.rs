@@ -23,6 +23,8 @@ use crate::identity::{self, IdentityError};
 use crate::mailbox::Mailbox;
 use crate::operator::Operator;
 use crate::remote::RemoteSessions;
+use crate::security::{self, Renewable, Security};
+use crate::tls::{ServerTls, TlsError};
 use crate::{alarm, clock, dead_letter, listener};
 
 /// Queues that may wait to be deleted.
@@ -53,6 +55,12 @@ pub enum StartError {
     /// Raft cannot be started.
     #[error("cannot start replication: {0}")]
     Raft(#[from] warren_raft::StartError),
+    /// Secrets or certificates cannot be used.
+    #[error(transparent)]
+    Security(#[from] security::SecurityError),
+    /// The certificates of a listener for clients cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
@@ -67,6 +75,7 @@ pub struct Node {
     running: CancellationToken,
     connections: TaskTracker,
     amqp: Vec<SocketAddr>,
+    amqps: Vec<SocketAddr>,
 }
 
 impl Node {
@@ -82,11 +91,11 @@ impl Node {
         info!(node = %format_args!("{:016x}", node.0), name = config.node_name, first_start, "starting");
 
         // Addresses first: a node that cannot be reached must not touch its data.
-        let mut amqp = Vec::new();
-        for address in &config.amqp_listen {
-            let bound = listener::bind(*address);
-            amqp.push(bound.map_err(|error| StartError::Listen { address: *address, error })?);
-        }
+        let bind = |address: &SocketAddr| {
+            listener::bind(*address).map_err(|error| StartError::Listen { address: *address, error })
+        };
+        let amqp = config.amqp_listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let amqps = config.amqps_listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let address = config.cluster_listen;
         let cluster = listener::bind(address).map_err(|error| StartError::Listen { address, error })?;
 
@@ -106,7 +115,8 @@ impl Node {
         };
         identity::note_store(&config.data_dir)?;
 
-        let peers = Peers::new(Hello {
+        let (cluster_security, amqps_tls) = load_security(&config).await?;
+        let hello = Hello {
             node,
             incarnation,
             cluster: None,
@@ -116,7 +126,8 @@ impl Node {
             fresh: first_start,
             sees: Vec::new(),
             zone: config.zone.clone(),
-        });
+        };
+        let peers = Peers::secured(hello, cluster_security.clone());
         let options = RaftOptions {
             node,
             incarnation,
@@ -170,18 +181,34 @@ impl Node {
         tokio::spawn(alarm::follow_peers(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
+        let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
+        let renewables = [Some(Renewable::Cluster(cluster_security)), listener_tls];
+        tokio::spawn(security::follow(renewables.into_iter().flatten().collect(), running.clone()));
         tokio::spawn(serve_nodes(cluster, peers, services, running.clone()));
 
         let connections = TaskTracker::new();
-        let mut addresses = Vec::new();
-        for listener in amqp {
-            addresses.extend(listener.local_addr().ok());
-            let accept =
-                listener::accept(Arc::clone(&broker), listener, accepting.clone(), connections.clone());
-            tokio::spawn(accept);
+        let addresses = |listeners: &[TcpListener]| -> Vec<SocketAddr> {
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        };
+        let (amqp_addresses, amqps_addresses) = (addresses(&amqp), addresses(&amqps));
+        let listeners = amqp.into_iter().map(|listener| (listener, None));
+        for (listener, tls) in
+            listeners.chain(amqps.into_iter().map(|listener| (listener, amqps_tls.clone())))
+        {
+            let broker = Arc::clone(&broker);
+            tokio::spawn(listener::accept(broker, listener, tls, accepting.clone(), connections.clone()));
         }
         let admin = Arc::new(Operator::new(Arc::clone(&broker)));
-        Ok(Self { broker, store, admin, accepting, running, connections, amqp: addresses })
+        Ok(Self {
+            broker,
+            store,
+            admin,
+            accepting,
+            running,
+            connections,
+            amqp: amqp_addresses,
+            amqps: amqps_addresses,
+        })
     }
 
     /// The operators' surface.
@@ -194,6 +221,12 @@ impl Node {
     #[must_use]
     pub fn amqp_addresses(&self) -> &[SocketAddr] {
         &self.amqp
+    }
+
+    /// Where clients connect with TLS, with the ports that were given out.
+    #[must_use]
+    pub fn amqps_addresses(&self) -> &[SocketAddr] {
+        &self.amqps
     }
 
     /// Becomes a sentence when the node cannot go on: the process must end.
@@ -228,6 +261,16 @@ impl Node {
         }
         info!("stopped");
     }
+}
+
+/// What nodes prove themselves with, and the certificates for clients.
+async fn load_security(config: &BrokerConfig) -> Result<(Security, Option<ServerTls>), StartError> {
+    let (credentials, encryption) = (config.cluster_credentials.clone(), config.cluster_encryption);
+    let files = config.amqps_tls.clone().filter(|_| !config.amqps_listen.is_empty());
+    let loading = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+        Ok((Security::load(credentials, encryption)?, files.map(ServerTls::load).transpose()?))
+    });
+    loading.await.unwrap_or(Err(StartError::Random(getrandom::Error::UNSUPPORTED)))
 }
 
 /// Hosts what this node is elected for, and stops when it is no longer.

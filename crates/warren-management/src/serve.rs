@@ -11,10 +11,12 @@ use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use warren_broker::tls::ServerTls;
 
 use crate::answer;
 use crate::error::ApiError;
@@ -23,6 +25,8 @@ use crate::{Management, api, prometheus};
 
 /// Connections of one listener at a time; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 512;
+/// A TLS handshake must be over within this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request's head must be here within this, also on a connection that is kept open between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head has at most this many bytes.
@@ -45,14 +49,15 @@ pub enum ListenerKind {
     Metrics,
 }
 
-/// Serves until `stop` is cancelled, then lets open requests end, for a few seconds at most.
+/// Serves until `stop` is cancelled, with TLS if `tls` is given, then lets open requests end, for a few seconds at most.
 pub async fn serve(
     management: Management,
     listener: TcpListener,
     kind: ListenerKind,
+    tls: Option<ServerTls>,
     stop: CancellationToken,
 ) {
-    let shared = Arc::new(Shared { management, kind, started: Instant::now() });
+    let shared = Arc::new(Shared { management, kind, tls, started: Instant::now() });
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
@@ -93,10 +98,26 @@ async fn accept(
 struct Shared {
     management: Management,
     kind: ListenerKind,
+    tls: Option<ServerTls>,
     started: Instant,
 }
 
 async fn run(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, stop: CancellationToken) {
+    let Some(tls) = shared.tls.clone() else { return converse(shared, stream, peer, stop).await };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, HANDSHAKE_TIMEOUT) => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(stream) => converse(shared, stream, peer, stop).await,
+        Err(error) => tracing::debug!(%peer, %error, "no TLS handshake with an HTTP client"),
+    }
+}
+
+async fn converse<S>(shared: Arc<Shared>, stream: S, peer: IpAddr, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(shared.answer(peer, request.map(Body::new)).await) }
@@ -118,10 +139,11 @@ async fn run(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, stop: Cancell
 }
 
 /// Lets the open request end, then closes.
-async fn finish<S>(
-    mut connection: std::pin::Pin<&mut http1::Connection<TokioIo<TcpStream>, S>>,
+async fn finish<I, S>(
+    mut connection: std::pin::Pin<&mut http1::Connection<TokioIo<I>, S>>,
 ) -> Result<(), hyper::Error>
 where
+    I: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -191,7 +213,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(management, listener, kind, stop.clone()));
+        let server = tokio::spawn(serve(management, listener, kind, None, stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(bytes).await.unwrap();
         let mut read = Vec::new();
@@ -238,7 +260,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(Management::new(), listener, ListenerKind::Api, stop.clone()));
+        let server = tokio::spawn(serve(Management::new(), listener, ListenerKind::Api, None, stop.clone()));
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut reply = [0; 12];

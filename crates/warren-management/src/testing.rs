@@ -154,6 +154,7 @@ impl Admin for Fake {
             node: A,
             open: Vec::new(),
             blocked: false,
+            tls: None,
         }]
     }
 

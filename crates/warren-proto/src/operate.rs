@@ -102,6 +102,34 @@ pub struct ConnectionInfo {
     pub blocked: bool,
     /// Its channels, if they were asked for.
     pub open: Vec<ChannelInfo>,
+    /// What its TLS handshake told; `None` without TLS.
+    pub tls: Option<TlsInfo>,
+}
+
+/// How a connection is encrypted, in RabbitMQ's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// `tlsv1.2` or `tlsv1.3`.
+    pub protocol: String,
+    /// `ecdhe_rsa`, or `any` where the cipher suite does not say.
+    pub key_exchange: String,
+    /// `aes_256_gcm`.
+    pub cipher: String,
+    /// `sha384`.
+    pub hash: String,
+    /// The client's certificate, if it has shown one.
+    pub peer: Option<PeerCertificate>,
+}
+
+/// A client's certificate, as RFC 4514 writes names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Who it is for.
+    pub subject: String,
+    /// Who has made it.
+    pub issuer: String,
+    /// From when to when it counts.
+    pub validity: String,
 }
 
 /// A channel.
@@ -264,6 +292,34 @@ fn connection_to_wire(info: &ConnectionInfo) -> wire::Connection {
         open: info.open.iter().map(channel_to_wire).collect(),
         node: info.node.0,
         blocked: info.blocked,
+        tls: info.tls.as_ref().map(tls_to_wire),
+    }
+}
+
+fn tls_to_wire(info: &TlsInfo) -> wire::Tls {
+    let certificate = |peer: &PeerCertificate| wire::PeerCertificate {
+        subject: peer.subject.clone(),
+        issuer: peer.issuer.clone(),
+        validity: peer.validity.clone(),
+    };
+    wire::Tls {
+        protocol: info.protocol.clone(),
+        key_exchange: info.key_exchange.clone(),
+        cipher: info.cipher.clone(),
+        hash: info.hash.clone(),
+        peer: info.peer.as_ref().map(certificate),
+    }
+}
+
+fn tls_from_wire(info: wire::Tls) -> TlsInfo {
+    let certificate =
+        |wire::PeerCertificate { subject, issuer, validity }| PeerCertificate { subject, issuer, validity };
+    TlsInfo {
+        protocol: info.protocol,
+        key_exchange: info.key_exchange,
+        cipher: info.cipher,
+        hash: info.hash,
+        peer: info.peer.map(certificate),
     }
 }
 
@@ -282,6 +338,7 @@ fn connection_from_wire(info: wire::Connection) -> Result<ConnectionInfo, Decode
         client_properties: table_from_wire(&info.client_properties)?,
         blocked: info.blocked,
         open: bounded(info.open)?.into_iter().map(channel_from_wire).collect::<Result<_, _>>()?,
+        tls: info.tls.map(tls_from_wire),
     })
 }
 
@@ -368,6 +425,17 @@ mod tests {
             client_properties: FieldTable::default(),
             blocked: true,
             open: vec![channel],
+            tls: Some(TlsInfo {
+                protocol: "tlsv1.3".to_owned(),
+                key_exchange: "any".to_owned(),
+                cipher: "aes_256_gcm".to_owned(),
+                hash: "sha384".to_owned(),
+                peer: Some(PeerCertificate {
+                    subject: "CN=client".to_owned(),
+                    issuer: "CN=authority".to_owned(),
+                    validity: "from - to".to_owned(),
+                }),
+            }),
         };
         let counts = ClientCounts { vhost_connections: 1, user_connections: 2, user_channels: 3 };
         for reply in [Reply::Connections(vec![connection]), Reply::Counts(counts), Reply::Closed(true)] {

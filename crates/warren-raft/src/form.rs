@@ -179,6 +179,7 @@ pub(crate) async fn run(shared: Arc<Shared>, metadata: Arc<Group>) {
 async fn look_around(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let me = shared.options.node;
     let mut hellos: BTreeMap<NodeId, Hello> = BTreeMap::new();
+    let mut strangers = Vec::new();
     let greetings = shared.options.seeds.iter().map(|seed| shared.peers.hello(seed));
     for greeting in futures_util::future::join_all(greetings).await {
         match greeting {
@@ -188,10 +189,19 @@ async fn look_around(shared: &Arc<Shared>) -> Result<(), StoreError> {
             Err(HelloError::ConnectionRefused { .. } | HelloError::Unreachable { .. }) => {}
             Err(
                 error @ (HelloError::Protocol { .. }
+                | HelloError::Unproven { .. }
                 | HelloError::OtherCluster { .. }
                 | HelloError::Refused { .. }
                 | HelloError::OtherNode { .. }),
-            ) => tracing::warn!(%error, "a seed is no peer"),
+            ) => strangers.push(error.to_string()),
+        }
+    }
+    let text = strangers.join("; ");
+    if !text.is_empty() {
+        let mut said = shared.refusal.lock();
+        if *said != text {
+            tracing::warn!("a seed is no peer: {text}");
+            *said = text;
         }
     }
     hellos.remove(&me);

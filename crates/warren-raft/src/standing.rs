@@ -114,6 +114,7 @@ async fn greet(shared: &Shared) -> Greeted {
             Err(
                 HelloError::ConnectionRefused { .. }
                 | HelloError::Unreachable { .. }
+                | HelloError::Unproven { .. }
                 | HelloError::Protocol { .. }
                 | HelloError::OtherNode { .. },
             ) => {}

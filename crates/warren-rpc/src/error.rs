@@ -86,6 +86,14 @@ pub enum HelloError {
         /// What the transport says.
         reason: String,
     },
+    /// One of the two does not believe that the other is of its cluster.
+    #[error("{address} is not trusted: {reason}")]
+    Unproven {
+        /// Where.
+        address: String,
+        /// What is wrong with the proof.
+        reason: String,
+    },
     /// It speaks another version of this protocol.
     #[error("{address} speaks protocol version {found}, this node {known}")]
     Protocol {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use warren_types::NodeId;
 
 use crate::dial::{Client, dial};
@@ -46,20 +46,13 @@ impl Link {
 }
 
 /// Greets over a connection and checks that the other side may talk to us.
-pub(crate) async fn greet(client: &mut Client, ours: &Hello, address: &str) -> Result<Hello, HelloError> {
+pub(crate) async fn greet(client: &mut Client, shared: &Shared, address: &str) -> Result<Hello, HelloError> {
+    let ours = shared.hello();
     let unreachable = |reason: String| HelloError::Unreachable { address: address.to_owned(), reason };
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(ours.to_wire())).await;
     let greeting = match answer {
         Ok(Ok(greeting)) => greeting.into_inner(),
-        Ok(Err(status)) => {
-            let reason = status.message().to_owned();
-            return Err(match status.code() {
-                Code::PermissionDenied | Code::AlreadyExists => {
-                    HelloError::Refused { address: address.to_owned(), reason }
-                }
-                _ => unreachable(reason),
-            });
-        }
+        Ok(Err(status)) => return Err(not_greeted(&status, shared, address)),
         Err(_) => return Err(unreachable("no greeting in time".to_owned())),
     };
     if greeting.protocol != PROTOCOL {
@@ -72,6 +65,27 @@ pub(crate) async fn greet(client: &mut Client, ours: &Hello, address: &str) -> R
             Err(HelloError::OtherCluster { address: address.to_owned(), found, ours })
         }
         (Some(_) | None, Some(_) | None) => Ok(theirs),
+    }
+}
+
+/// Why a greeting came back as an error: the other side's own words, or that it closed.
+fn not_greeted(status: &Status, shared: &Shared, address: &str) -> HelloError {
+    let address = address.to_owned();
+    match status.code() {
+        Code::PermissionDenied | Code::AlreadyExists => {
+            HelloError::Refused { address, reason: status.message().to_owned() }
+        }
+        Code::FailedPrecondition | Code::Unauthenticated => {
+            HelloError::Unreachable { address, reason: status.message().to_owned() }
+        }
+        _ if shared.security.is_proved() => {
+            HelloError::Unreachable { address, reason: status.message().to_owned() }
+        }
+        // A node with a secret closes when it sees none.
+        _ => HelloError::Unproven {
+            address,
+            reason: format!("{}: has it a cluster secret, and this node none?", status.message()),
+        },
     }
 }
 
@@ -100,6 +114,7 @@ pub(crate) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
                 let state = match &error {
                     HelloError::ConnectionRefused { .. } | HelloError::OtherNode { .. } => PeerState::Dead,
                     HelloError::Unreachable { .. }
+                    | HelloError::Unproven { .. }
                     | HelloError::Protocol { .. }
                     | HelloError::Refused { .. }
                     | HelloError::OtherCluster { .. } => PeerState::Suspect { silent_since: last_heard },
@@ -131,13 +146,13 @@ async fn connect(
     address: &str,
 ) -> Result<(Connection, Beats, Hello), HelloError> {
     let ours = shared.hello();
-    let mut urgent = dial(address).await?;
-    let hello = greet(&mut urgent, &ours, address).await?;
+    let mut urgent = dial(address, &shared.security).await?;
+    let hello = greet(&mut urgent, shared, address).await?;
     if hello.node != link.node {
         let (found, expected) = (hello.node, link.node);
         return Err(HelloError::OtherNode { address: address.to_owned(), found, expected });
     }
-    let bulk = dial(address).await?;
+    let bulk = dial(address, &shared.security).await?;
     let (outbound, beats) = mpsc::channel(4);
     let mut request = Request::new(ReceiverStream::new(beats));
     ours.caller().write(request.metadata_mut());

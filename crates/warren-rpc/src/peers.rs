@@ -17,6 +17,7 @@ use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 use crate::dial::dial;
 use crate::generated::{Beat, CallRequest, Frame};
 use crate::link::{self, Connection, Link, greet};
+use crate::tls::Security;
 use crate::{CallError, Hello, HelloError, PeerState, PeerStatus, PeerTable, RpcError};
 
 /// Frames that may wait in each direction of a stream, besides what HTTP/2 has on the way.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     table: watch::Sender<PeerTable>,
     pub(crate) gossip: watch::Sender<Bytes>,
     alarms: AtomicU32,
+    pub(crate) security: Security,
 }
 
 /// Ends the peers' tasks when the last handle goes.
@@ -57,15 +59,22 @@ impl Drop for Alive {
 }
 
 impl Peers {
-    /// No peers yet. `hello` is what this node says of itself.
+    /// No peers yet, and none has to prove itself. `hello` is what this node says of itself.
     #[must_use]
     pub fn new(hello: Hello) -> Self {
+        Self::secured(hello, Security::plain())
+    }
+
+    /// No peers yet. `hello` is what this node says of itself, `security` how it and others prove who they are.
+    #[must_use]
+    pub fn secured(hello: Hello, security: Security) -> Self {
         let shared = Arc::new(Shared {
             hello: RwLock::new(hello),
             links: Mutex::default(),
             table: watch::Sender::default(),
             gossip: watch::Sender::default(),
             alarms: AtomicU32::new(0),
+            security,
         });
         let alive = Arc::new(Alive(Arc::downgrade(&shared)));
         Self { shared, _alive: alive }
@@ -134,8 +143,8 @@ impl Peers {
     /// # Errors
     /// [`HelloError`]: nobody, or somebody who may not talk to this node.
     pub async fn hello(&self, address: &str) -> Result<Hello, HelloError> {
-        let mut client = dial(address).await?;
-        greet(&mut client, &self.shared.hello(), address).await
+        let mut client = dial(address, &self.shared.security).await?;
+        greet(&mut client, &self.shared, address).await
     }
 
     /// Puts a question to a group on a peer. Small ones go over the urgent connection.

@@ -1,16 +1,19 @@
-//! The cluster port: checks who calls and hands requests to the services. TLS will enter here on this side.
+//! The cluster port: takes in who has proved itself, checks who calls and hands requests to the services.
 
+use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use warren_types::{GroupId, NodeId};
 
@@ -20,13 +23,21 @@ use crate::generated::{Beat, CallReply, CallRequest, Frame, Greeting};
 use crate::hello::Caller;
 use crate::peers::{STREAM_FRAMES, Shared, TARGET_HEADER, host_from_header, pump};
 use crate::throttle::Throttle;
+use crate::tls::{Refusal, Security, Wire, accept};
 use crate::{BROKER, CallError, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Peers, ServeError, Services};
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 4096;
+/// Connections that may be open: a peer has two, and one more while it greets.
+const CONNECTIONS_MAX: usize = 2048;
+/// Connections whose other side may still owe its proof. Nodes prove themselves at once: when there are more, the one
+/// that has taken longest is closed.
+const STRANGERS_MAX: usize = 256;
+/// After an accept failed for want of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the cluster port until `stop` resolves. Connections that do not speak HTTP/2 are closed; callers of
-/// another cluster or protocol version are refused and named in the log, at most one line in ten seconds.
+/// Serves the cluster port until `stop` resolves. Whoever does not prove itself in time is closed; so are callers of
+/// another cluster or protocol version. Both are named in the log, at most one line in ten seconds each.
 ///
 /// # Errors
 /// [`ServeError`] when the listener fails.
@@ -36,7 +47,9 @@ pub async fn serve(
     services: Services,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (proved, incoming) = mpsc::channel(1);
+    let door = take_in(listener, peers.shared().security.clone(), proved);
+    let incoming = ReceiverStream::new(incoming);
     let port = Port { shared: peers.shared().clone(), services, refused: Arc::default() };
     let service = MemberServer::new(port)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -52,7 +65,54 @@ pub async fn serve(
     // Open streams never end by themselves: a graceful end would wait for ever.
     tokio::select! {
         result = serving => result.map_err(|error| ServeError(crate::dial::describe(&error))),
+        () = door => Ok(()),
         () = stop => Ok(()),
+    }
+}
+
+/// Accepts connections and passes on those whose other side has proved itself. Does not end.
+async fn take_in(listener: TcpListener, security: Security, proved: mpsc::Sender<io::Result<Wire>>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refused = Arc::new(Throttle::default());
+    let refuse = |refused: &Throttle, address: String, reason: &dyn std::fmt::Display| {
+        if let Some(held_back) = refused.pass() {
+            tracing::warn!(held_back, "refused a connection from {address} on the cluster port: {reason}");
+        }
+    };
+    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(held_back) = refused.pass() {
+                    tracing::warn!(held_back, %error, "cannot accept a connection on the cluster port");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            refuse(&refused, address.to_string(), &"too many are open");
+            continue;
+        };
+        strangers.retain(|stranger| !stranger.is_finished());
+        if strangers.len() >= STRANGERS_MAX
+            && let Some(slowest) = strangers.pop_front()
+        {
+            slowest.abort();
+        }
+        let (security, proved, refused) = (security.clone(), proved.clone(), Arc::clone(&refused));
+        let stranger = tokio::spawn(async move {
+            match accept(stream, &security).await {
+                Ok(wire) => {
+                    // Gone: the port is closing.
+                    let _closing = proved.send(Ok(wire.holding(place))).await;
+                }
+                Err(Refusal::Closed) => tracing::debug!(%address, "a connection that said nothing"),
+                Err(reason) => refuse(&refused, address.to_string(), &reason),
+            }
+        });
+        strangers.push_back(stranger.abort_handle());
     }
 }
 
@@ -66,11 +126,26 @@ type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 type BeatStream = Pin<Box<dyn Stream<Item = Result<Beat, Status>> + Send>>;
 
 impl Port {
-    /// Who calls, if it may.
+    /// Who opens a stream of a cluster's business, if it belongs to this cluster.
+    fn admit_member(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        let caller = self.caller(metadata)?;
+        if let (None, Some(ours)) = (caller.cluster, self.shared.hello().cluster) {
+            let text = format!("node {} belongs to no cluster, this node to {ours}", caller.node);
+            self.log_refusal(&text);
+            return Err(Status::permission_denied(text));
+        }
+        Ok(caller.node)
+    }
+
+    /// Who calls, if it may: also a node that belongs to no cluster yet.
     fn admit(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        self.caller(metadata).map(|caller| caller.node)
+    }
+
+    fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
         let caller = Caller::read(metadata).inspect_err(|status| self.log_refusal(status.message()))?;
         self.check(caller)?;
-        Ok(caller.node)
+        Ok(caller)
     }
 
     fn check(&self, caller: Caller) -> Result<(), Status> {
@@ -129,7 +204,10 @@ impl Member for Port {
     }
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
-        let from = self.admit(request.metadata())?;
+        let from = match GroupId(request.get_ref().group) {
+            BROKER => self.admit_member(request.metadata())?,
+            _ => self.admit(request.metadata())?,
+        };
         let CallRequest { group, kind, payload } = request.into_inner();
         let answer = match (&self.services.session, GroupId(group)) {
             (Some(session), BROKER) => session.answer(from, payload).await,
@@ -147,7 +225,7 @@ impl Member for Port {
     }
 
     async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frames>, Status> {
-        let from = self.admit(request.metadata())?;
+        let from = self.admit_member(request.metadata())?;
         let group = target(request.metadata())
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Status::invalid_argument("an append stream names its group"))?;
@@ -158,7 +236,7 @@ impl Member for Port {
     }
 
     async fn session(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frames>, Status> {
-        let from = self.admit(request.metadata())?;
+        let from = self.admit_member(request.metadata())?;
         let host = target(request.metadata())
             .and_then(host_from_header)
             .ok_or_else(|| Status::invalid_argument("a session names its host"))?;

@@ -6,13 +6,13 @@ use parking_lot::Mutex;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one through each [`INTERVAL`] and counts the others.
+/// Lets one through each ten seconds and counts the others.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<(Option<Instant>, u64)>);
+pub struct Throttle(Mutex<(Option<Instant>, u64)>);
 
 impl Throttle {
     /// `Some(how many were held back since the last)` when this one may be logged.
-    pub(crate) fn pass(&self) -> Option<u64> {
+    pub fn pass(&self) -> Option<u64> {
         let mut state = self.0.lock();
         let now = Instant::now();
         if state.0.is_some_and(|last| now.duration_since(last) < INTERVAL) {

@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use warren_broker::security::Renewable;
+use warren_broker::tls::{ServerTls, TlsError};
 use warren_broker::{Node, StartError};
 use warren_management::{ListenerKind, Management};
 
@@ -23,6 +25,8 @@ const BAD_CONFIGURATION: u8 = 78;
 const READY_POLL: Duration = Duration::from_millis(50);
 /// How long blocking tasks may take to end after everything else has.
 const LINGER: Duration = Duration::from_secs(2);
+/// Open files that are kept back for the store, other nodes and the HTTP API.
+const OPEN_FILES_OWN: u64 = 192;
 /// Below this many open files the start warns.
 const OPEN_FILES_ADVISED: u64 = 65_536;
 
@@ -145,6 +149,8 @@ enum Failure {
     Start(#[from] StartError),
     #[error("cannot listen on {address} for {purpose}: {error}")]
     Listen { address: SocketAddr, purpose: &'static str, error: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
     #[error("the node cannot go on: {0}")]
@@ -154,23 +160,30 @@ enum Failure {
 /// From the first listener to the last: returns after SIGTERM or SIGINT, or when the node fails.
 async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::Signals)?;
-    let config = loaded.config;
-    introduce(&config, loaded.file.as_deref());
+    let mut config = loaded.config;
+    introduce(&mut config, loaded.file.as_deref());
 
     // Probes are answered from here on, also while the node reads its log.
     let management = Management::new();
     let http_stop = CancellationToken::new();
     let mut http = JoinSet::new();
-    for (address, kind, purpose) in [
-        (config.http_listen, ListenerKind::Api, "HTTP"),
-        (config.metrics_listen, ListenerKind::Metrics, "metrics"),
+    let https = config.https_tls.clone().filter(|_| config.https_listen.is_some());
+    let https = https.map(ServerTls::load).transpose()?;
+    for (address, kind, tls, purpose) in [
+        (config.http_listen, ListenerKind::Api, None, "HTTP"),
+        (config.https_listen, ListenerKind::Api, https.clone(), "HTTPS"),
+        (config.metrics_listen, ListenerKind::Metrics, None, "metrics"),
     ] {
         let Some(address) = address else { continue };
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| Failure::Listen { address, purpose, error })?;
         let address = listener.local_addr().unwrap_or(address);
         tracing::info!(%address, "listening for {purpose}");
-        http.spawn(warren_management::serve(management.clone(), listener, kind, http_stop.clone()));
+        http.spawn(warren_management::serve(management.clone(), listener, kind, tls, http_stop.clone()));
+    }
+    if let Some(https) = https {
+        let renewables = vec![Renewable::Listener("HTTPS", https)];
+        tokio::spawn(warren_broker::security::follow(renewables, http_stop.clone()));
     }
 
     let cluster_listen = config.broker.cluster_listen;
@@ -183,6 +196,9 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     };
     for address in node.amqp_addresses() {
         tracing::info!(%address, "listening for AMQP");
+    }
+    for address in node.amqps_addresses() {
+        tracing::info!(%address, "listening for AMQP with TLS");
     }
     tracing::info!(address = %cluster_listen, "listening for other nodes");
     management.attach(node.admin());
@@ -250,9 +266,9 @@ impl Signals {
 }
 
 /// The start of the story in the log: who, where, with what.
-fn introduce(config: &ServerConfig, file: Option<&Path>) {
+fn introduce(config: &mut ServerConfig, file: Option<&Path>) {
     let files = raise_open_files();
-    let broker = &config.broker;
+    let broker = &mut config.broker;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = broker.node_name,
@@ -268,6 +284,16 @@ fn introduce(config: &ServerConfig, file: Option<&Path>) {
             advised = OPEN_FILES_ADVISED,
             "few open files: each connection takes one"
         );
+    }
+    // The store must never want for one: clients get what it and the other nodes leave.
+    let spare = files.map(|files| files.saturating_sub(OPEN_FILES_OWN).max(files / 4));
+    if let Some(spare) = spare.and_then(|spare| usize::try_from(spare).ok())
+        && spare < broker.max_connections
+    {
+        if files.is_some_and(|files| files < OPEN_FILES_ADVISED) {
+            tracing::warn!(max_connections = spare, "fewer AMQP connections are taken than configured");
+        }
+        broker.max_connections = spare;
     }
 }
 

@@ -22,6 +22,8 @@ pub struct ConnectionConfig {
     /// Most bytes of unfinished messages and uncommitted transactions of a connection; more closes it (506). Default
     /// 256 MiB.
     pub max_held_bytes: u64,
+    /// Offer the mechanism `EXTERNAL`: the shell knows who the client is. Default not.
+    pub offers_external: bool,
 }
 
 impl Default for ConnectionConfig {
@@ -34,6 +36,7 @@ impl Default for ConnectionConfig {
             max_message_size: 16 * 1024 * 1024,
             consumers_per_channel: None,
             max_held_bytes: 256 * 1024 * 1024,
+            offers_external: false,
         }
     }
 }

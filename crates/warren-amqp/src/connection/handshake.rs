@@ -70,7 +70,11 @@ impl Connection {
             version_major: 0,
             version_minor: 9,
             server_properties: self.config.server_properties.clone(),
-            mechanisms: "PLAIN AMQPLAIN".into(),
+            mechanisms: if self.config.offers_external {
+                "PLAIN AMQPLAIN EXTERNAL".into()
+            } else {
+                "PLAIN AMQPLAIN".into()
+            },
             locales: "en_US".into(),
         };
         frame::method(ChannelNumber(0), AMQPClass::Connection(connection::AMQPMethod::Start(start)), out);
@@ -93,6 +97,9 @@ impl Connection {
         let credentials = match mechanism {
             Mechanism::Plain => plain(response),
             Mechanism::AmqPlain => amqplain(response),
+            // What the client answers is of no meaning.
+            Mechanism::External if self.config.offers_external => Some((String::new(), Vec::new())),
+            Mechanism::External => None,
         };
         let Some((user, password)) = credentials else {
             self.end_silently();

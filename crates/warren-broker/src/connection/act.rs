@@ -30,12 +30,22 @@ impl Task {
             }
             Action::Authenticate { mechanism, user, password } => {
                 let (broker, from) = (Arc::clone(&self.caller.broker), self.peer.ip());
+                let external = self.external.clone();
                 self.wait_for(What::Login, async move {
                     if !broker.announced().await {
                         debug!("a login is decided by an old catalogue: this node is not in contact with a majority");
                     }
-                    let result = broker.authenticate(&user, &password, from);
-                    Done::Login { mechanism, result: result.map(|()| user.clone()), user }
+                    match mechanism {
+                        Mechanism::Plain | Mechanism::AmqPlain => {
+                            let result = broker.authenticate(&user, &password, from);
+                            Done::Login { mechanism, result: result.map(|()| user.clone()), user }
+                        }
+                        Mechanism::External => {
+                            let user = external.clone().unwrap_or_default();
+                            let result = external.and_then(|user| broker.recognise(user, from));
+                            Done::Login { mechanism, result, user }
+                        }
+                    }
                 });
             }
             Action::OpenVhost { vhost } => {

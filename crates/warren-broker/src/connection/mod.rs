@@ -30,12 +30,14 @@ use self::commit::Commit;
 use crate::admin::{ConnectionInfo, ConsumerInfo};
 use crate::broker::{Broker, LoginError};
 use crate::clock;
+use crate::config::LoginFrom;
 use crate::confirm::Confirms;
 use crate::mailbox::Mailbox;
 use crate::registry::Registered;
 use crate::request::publish::Publisher;
 use crate::request::{Caller, Performed};
 use crate::session::{SessionHandle, SessionInput};
+use crate::tls::TlsInfo;
 
 /// First read buffer: most connections are idle most of the time.
 const READ_MIN: usize = 2 * 1024;
@@ -50,14 +52,21 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long the answer to a server's `connection.close` is waited for.
 const CLOSE_OK_WAIT: Duration = Duration::from_secs(10);
 
-/// Serves one client until it goes.
-pub(crate) async fn serve<S>(broker: Arc<Broker>, stream: S, peer: SocketAddr, local: SocketAddr)
-where
+/// Serves one client until it goes. `tls` is what its handshake told of it.
+pub(crate) async fn serve<S>(
+    broker: Arc<Broker>,
+    stream: S,
+    peer: SocketAddr,
+    local: SocketAddr,
+    tls: Option<TlsInfo>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let id = broker.connections().next_id();
     let mailbox = Arc::new(Mailbox::new());
     let name = format!("{peer} -> {local}");
+    let external = certified_user(tls.as_ref(), broker.config().amqps_login_from);
+    let machine = Machine::new(Arc::clone(broker.machine_config(tls.is_some())));
     let registered = Arc::new(Registered {
         mailbox: Arc::clone(&mailbox),
         info: Mutex::new(ConnectionInfo {
@@ -74,11 +83,13 @@ where
             node: broker.node(),
             open: Vec::new(),
             blocked: false,
+            tls: tls.as_ref().map(TlsInfo::shown),
         }),
     });
     broker.connections().insert(id, Arc::clone(&registered));
     let task = Task {
-        machine: Machine::new(Arc::clone(broker.machine_config())),
+        machine,
+        external,
         caller: Caller {
             broker: Arc::clone(&broker),
             connection: id,
@@ -115,6 +126,15 @@ where
     task.run(stream).await;
     mailbox.close();
     broker.connections().remove(id);
+}
+
+fn certified_user(tls: Option<&TlsInfo>, from: LoginFrom) -> Result<String, LoginError> {
+    let certificate = tls.and_then(|tls| tls.peer.as_ref()).ok_or(LoginError::NoCertificate)?;
+    let name = match from {
+        LoginFrom::DistinguishedName => Some(certificate.subject.distinguished_name()),
+        LoginFrom::CommonName => certificate.subject.common_name(),
+    };
+    name.filter(|name| !name.is_empty()).ok_or(LoginError::NoName)
 }
 
 /// A consumer of this connection.
@@ -172,6 +192,8 @@ enum Turn {
 
 struct Task {
     machine: Machine,
+    /// Whom SASL EXTERNAL takes the client for.
+    external: Result<String, LoginError>,
     caller: Caller,
     registered: Arc<Registered>,
     peer: SocketAddr,

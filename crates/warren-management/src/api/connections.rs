@@ -100,6 +100,8 @@ pub(super) fn peer_of(connection: &ConnectionInfo) -> (String, u16) {
 fn shape_connection(connection: &ConnectionInfo, names: &NodeNames) -> Value {
     let (peer_host, peer_port) = peer_of(connection);
     let (host, port) = address(connection.name.split_once(" -> ").map_or("", |(_, own)| own));
+    let tls = connection.tls.as_ref();
+    let certificate = tls.and_then(|tls| tls.peer.as_ref());
     let mut shape = json!({
         "name": connection.name,
         "node": names.get(connection.node),
@@ -114,14 +116,14 @@ fn shape_connection(connection: &ConnectionInfo, names: &NodeNames) -> Value {
         "port": port,
         "peer_host": peer_host,
         "peer_port": peer_port,
-        "ssl": false,
-        "ssl_protocol": null,
-        "ssl_cipher": null,
-        "ssl_hash": null,
-        "ssl_key_exchange": null,
-        "peer_cert_subject": null,
-        "peer_cert_issuer": null,
-        "peer_cert_validity": null,
+        "ssl": tls.is_some(),
+        "ssl_protocol": tls.map(|tls| tls.protocol.as_str()),
+        "ssl_cipher": tls.map(|tls| tls.cipher.as_str()),
+        "ssl_hash": tls.map(|tls| tls.hash.as_str()),
+        "ssl_key_exchange": tls.map(|tls| tls.key_exchange.as_str()),
+        "peer_cert_subject": certificate.map(|peer| peer.subject.as_str()),
+        "peer_cert_issuer": certificate.map(|peer| peer.issuer.as_str()),
+        "peer_cert_validity": certificate.map(|peer| peer.validity.as_str()),
         "frame_max": connection.frame_max,
         "timeout": connection.heartbeat_s,
         "channels": connection.channels,

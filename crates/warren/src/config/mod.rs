@@ -2,6 +2,7 @@
 //! listed. Order: built-in < file < environment < flags.
 
 mod reader;
+mod security;
 mod settings;
 mod sources;
 #[cfg(test)]
@@ -12,7 +13,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use warren_broker::BrokerConfig;
+use warren_broker::tls::TlsFiles;
+use warren_broker::{BrokerConfig, LoginFrom};
 
 use self::reader::Reader;
 use self::settings::Privacy;
@@ -36,6 +38,10 @@ pub(crate) struct ServerConfig {
     pub(crate) broker: BrokerConfig,
     /// Where the HTTP API listens, if anywhere.
     pub(crate) http_listen: Option<SocketAddr>,
+    /// Where the HTTP API listens with TLS, if anywhere.
+    pub(crate) https_listen: Option<SocketAddr>,
+    /// The certificates of `https_listen`; there when that is.
+    pub(crate) https_tls: Option<TlsFiles>,
     /// Where the metrics are read, if anywhere.
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// How log lines are written.
@@ -68,11 +74,12 @@ pub(crate) fn load(
 ) -> Loaded {
     let gathered = Gathered::read(config, flags, around);
     let mut reader = Reader::new(&gathered);
-    let config = read_all(&mut reader, host_name);
+    let (config, warnings) = read_all(&mut reader, host_name);
     let (shown, mut mistakes) = reader.finish();
     mistakes.splice(0..0, gathered.mistakes.iter().cloned());
     let printed = print(&gathered, &shown);
-    Loaded { config, mistakes, warnings: gathered.warnings, file: gathered.file, printed }
+    let warnings = gathered.warnings.into_iter().chain(warnings).collect();
+    Loaded { config, mistakes, warnings, file: gathered.file, printed }
 }
 
 /// The environment's variables, those that are UTF-8.
@@ -93,27 +100,30 @@ pub(crate) fn host_name() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
+/// The configuration, and what should be said at start.
+fn read_all(reader: &mut Reader<'_>, host_name: &str) -> (ServerConfig, Option<String>) {
     let defaults = BrokerConfig::default();
-    let cluster_listen = reader.address("cluster_listen");
+    let seeds = reader.host_ports("seeds");
+    let cluster = security::cluster_port(reader, &seeds, host_name);
     let http_listen = reader.optional_address("http_listen");
     let metrics_listen = reader.optional_address("metrics_listen");
     let amqp_listen = reader.addresses("amqp_listen");
     if amqp_listen.is_empty() {
         reader.refuse("amqp_listen", "at least one address is needed");
     }
-    if !reader.addresses("amqps_listen").is_empty() {
-        reader.refuse(
-            "amqps_listen",
-            "this version has no TLS listeners: leave it empty and terminate TLS in front",
-        );
-    }
-    let others = [Some(cluster_listen), http_listen, metrics_listen];
+    let amqps_listen = reader.addresses("amqps_listen");
+    let https_listen = reader.optional_address("https_listen");
+    let tls = security::listeners(reader, !amqps_listen.is_empty(), https_listen.is_some());
+    let others = [Some(cluster.listen), http_listen, https_listen, metrics_listen];
     refuse_shared_ports(
         reader,
-        &amqp_listen.iter().copied().chain(others.into_iter().flatten()).collect::<Vec<_>>(),
+        &amqp_listen
+            .iter()
+            .chain(&amqps_listen)
+            .copied()
+            .chain(others.into_iter().flatten())
+            .collect::<Vec<_>>(),
     );
-    let seeds = reader.host_ports("seeds");
     let expect = reader.number("expect", 1..=99, seeds.len().max(1) as u64);
     if seeds.is_empty() && expect > 1 {
         reader.refuse(
@@ -125,8 +135,23 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
         data_dir: reader.path("data_dir", default_data_dir),
         node_name: reader.name("node_name", &format!("warren@{host_name}")),
         amqp_listen,
-        cluster_listen,
-        cluster_advertise: reader.advertised("cluster_advertise", cluster_listen, host_name).to_string(),
+        amqps_listen,
+        amqps_tls: tls.amqps,
+        amqps_login_from: reader.choice(
+            "tls_login_from",
+            &[("distinguished_name", LoginFrom::DistinguishedName), ("common_name", LoginFrom::CommonName)],
+            defaults.amqps_login_from,
+        ),
+        tls_handshake_timeout_ms: reader.number(
+            "tls_handshake_timeout_ms",
+            100..=600_000,
+            defaults.tls_handshake_timeout_ms,
+        ),
+        proxy_protocol: reader.truth("proxy_protocol", defaults.proxy_protocol),
+        cluster_listen: cluster.listen,
+        cluster_advertise: cluster.advertise,
+        cluster_credentials: cluster.credentials,
+        cluster_encryption: cluster.encryption,
         zone: reader.optional_text("zone"),
         seeds: seeds.iter().map(ToString::to_string).collect(),
         expect,
@@ -163,9 +188,11 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
         disk_free_limit_bytes: reader.size("disk_free_limit", defaults.disk_free_limit_bytes),
         memory_high_watermark: reader.watermark("memory_high_watermark", defaults.memory_high_watermark),
     };
-    ServerConfig {
+    let config = ServerConfig {
         broker,
         http_listen,
+        https_listen,
+        https_tls: tls.https,
         metrics_listen,
         log_format: reader.choice(
             "log_format",
@@ -173,7 +200,8 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> ServerConfig {
             LogFormat::Text,
         ),
         log_level: reader.log_level("log_level"),
-    }
+    };
+    (config, cluster.warning)
 }
 
 /// Two listeners on one port are a mistake that the system would tell much later, and only for one of them.
@@ -201,11 +229,11 @@ fn print(gathered: &Gathered, shown: &BTreeMap<&'static str, Vec<String>>) -> St
     for setting in SETTINGS {
         let values = shown.get(setting.key).map(Vec::as_slice).unwrap_or_default();
         let quoted = |value: &String| match setting.privacy {
-            Privacy::Secret => "\"***\"".to_owned(),
+            Privacy::Secret if !value.is_empty() => "\"***\"".to_owned(),
             Privacy::Public if value.parse::<u64>().is_ok() || value == "true" || value == "false" => {
                 value.clone()
             }
-            Privacy::Public => toml::Value::from(value.as_str()).to_string(),
+            Privacy::Public | Privacy::Secret => toml::Value::from(value.as_str()).to_string(),
         };
         let text = match (setting.arity, values.first()) {
             (Arity::Many, _) => format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", ")),

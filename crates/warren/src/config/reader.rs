@@ -44,6 +44,19 @@ impl HostPort {
     }
 }
 
+impl HostPort {
+    /// Whether it can only be this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether it is an IPv6 address.
+    pub(crate) fn is_v6(&self) -> bool {
+        self.host.starts_with('[')
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -108,11 +121,26 @@ impl<'a> Reader<'a> {
         name
     }
 
-    /// Any text; none when it is empty.
+    /// Whether anybody said anything.
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.given(key).is_some()
+    }
+
+    /// Shows another value than was read: the one that will be used.
+    pub(crate) fn reshow(&mut self, key: &'static str, value: String) {
+        self.show(key, [value]);
+    }
+
+    /// A text, or nothing.
     pub(crate) fn optional_text(&mut self, key: &'static str) -> Option<String> {
-        let text = self.parsed(key, |text| Ok(text.to_owned())).unwrap_or_default();
-        self.show(key, [text.clone()]);
-        Some(text).filter(|text| !text.is_empty())
+        let text = self.parsed(key, |text| Ok(text.to_owned())).filter(|text| !text.is_empty());
+        self.show(key, [text.clone().unwrap_or_default()]);
+        text
+    }
+
+    /// A path, or nothing.
+    pub(crate) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.optional_text(key).map(PathBuf::from)
     }
 
     /// Any text that is not empty.
@@ -226,7 +254,11 @@ impl<'a> Reader<'a> {
             "none" | "" => Ok(None),
             text => listen_address(text).map(Some).map_err(|reason| format!("{reason}, or 'none'")),
         };
-        let address = self.parsed(key, parse).unwrap_or_else(|| Some(built_in_address(key)));
+        let built_in = || {
+            let text = Setting::find(key).and_then(|setting| setting.default).unwrap_or_default();
+            parse(text).unwrap_or_default()
+        };
+        let address = self.parsed(key, parse).unwrap_or_else(built_in);
         self.show(key, [address.map_or("none".to_owned(), |address| address.to_string())]);
         address
     }

@@ -69,7 +69,46 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "amqps_listen",
         "ADDR:PORT",
         Some(""),
-        "Where AMQP clients connect with TLS. Not in this version: leave empty",
+        "Where AMQP clients connect with TLS, usually 0.0.0.0:5671. Needs tls_cert and tls_key",
+    ),
+    one(
+        "tls_cert",
+        "FILE",
+        Some(""),
+        "The certificate for clients, and those between it and its authority (PEM). Read again every few seconds and on SIGHUP",
+    ),
+    one("tls_key", "FILE", Some(""), "That certificate's key (PEM, without a password)"),
+    one("tls_ca", "FILE", Some(""), "The authority of AMQP clients' own certificates (PEM)"),
+    one(
+        "tls_verify_peer",
+        "true|false",
+        Some("false"),
+        "Whether AMQP clients are asked for a certificate, which must then be by tls_ca",
+    ),
+    one(
+        "tls_fail_if_no_peer_cert",
+        "true|false",
+        Some("false"),
+        "Whether AMQP clients without a certificate are refused; only with tls_verify_peer",
+    ),
+    one(
+        "tls_login_from",
+        "distinguished_name|common_name",
+        Some("distinguished_name"),
+        "What in a client's certificate is its user's name, for the mechanism EXTERNAL",
+    ),
+    one(
+        "tls_handshake_timeout_ms",
+        "MS",
+        Some("5000"),
+        "How long an AMQP client may take for the TLS handshake, in milliseconds",
+    ),
+    one(
+        "proxy_protocol",
+        "true|false",
+        Some("false"),
+        "Whether load balancers begin every AMQP connection with a PROXY header (version 1 or 2). It is believed: nobody \
+         else may reach the port then",
     ),
     one("cluster_listen", "ADDR:PORT", Some("0.0.0.0:25672"), "Where the other nodes of the cluster connect"),
     one(
@@ -85,6 +124,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The HTTP API and the health paths; 'none' turns it off",
     ),
     one(
+        "https_listen",
+        "ADDR:PORT",
+        Some("none"),
+        "The HTTP API with TLS, usually 0.0.0.0:15671. Needs tls_cert and tls_key; clients are not asked for certificates",
+    ),
+    one(
         "metrics_listen",
         "ADDR:PORT",
         Some("0.0.0.0:15692"),
@@ -95,6 +140,47 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "NAME",
         Some(""),
         "The zone (rack, data centre) that this node stands in: replicas of a shard are spread over zones",
+    ),
+    Setting {
+        privacy: Privacy::Secret,
+        ..one(
+            "cluster_secret",
+            "SECRET",
+            Some(""),
+            "What all nodes of the cluster know and nobody else, at least 16 bytes. Better in cluster_secret_file",
+        )
+    },
+    one(
+        "cluster_secret_file",
+        "FILE",
+        Some(""),
+        "The same in a file, read again every few seconds. To change it: put the new secret in a line before the old one \
+         on each node in turn, then remove the old one",
+    ),
+    one(
+        "cluster_tls_cert",
+        "FILE",
+        Some(""),
+        "Instead of a secret: this node's certificate (PEM), by an authority that certifies nodes of this cluster only",
+    ),
+    one("cluster_tls_key", "FILE", Some(""), "That certificate's key (PEM)"),
+    one(
+        "cluster_tls_ca",
+        "FILE",
+        Some(""),
+        "The authority's certificate (PEM): whoever it has certified is a node",
+    ),
+    one(
+        "cluster_encrypt",
+        "true|false",
+        Some("true"),
+        "Whether nodes encrypt what they say to each other; false on all nodes: they only prove who they are",
+    ),
+    one(
+        "cluster_insecure",
+        "true|false",
+        Some("false"),
+        "Without a secret or certificates the cluster port is open to whoever reaches it: true says that this is meant",
     ),
     many(
         "seeds",

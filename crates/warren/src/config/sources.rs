@@ -15,7 +15,8 @@ pub(crate) const DEFAULT_FILE: &str = "/etc/warren/warren.toml";
 /// A configuration file larger than this is no configuration file.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Variables that begin with `WARREN_` and are no settings of the server.
-const OTHER_VARIABLES: &[&str] = &["WARREN_CONFIG", "WARREN_NODE", "WARREN_USER", "WARREN_OUTPUT"];
+const OTHER_VARIABLES: &[&str] =
+    &["WARREN_CONFIG", "WARREN_NODE", "WARREN_USER", "WARREN_OUTPUT", "WARREN_CA"];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +157,10 @@ impl Gathered {
                     self.put(setting, split(setting, text), Origin::Variable(name.to_owned()));
                 }
                 let file_name = format!("{name}_FILE");
+                // A setting of its own has that name: the node itself reads the file, again and again.
+                if SETTINGS.iter().any(|other| other.variable() == file_name) {
+                    continue;
+                }
                 let Some(path) = around.variables.get(&file_name) else { continue };
                 match read_text(Path::new(path)) {
                     Ok(text) => {

@@ -89,7 +89,7 @@ fn a_list_is_an_array_or_commas_or_a_repeated_flag() {
         World::default().variable("WARREN_SEEDS", "b:2,a:1,"),
         World::default().flag("seeds", &["a:1,b:2,a:1"]),
     ] {
-        let loaded = world.load();
+        let loaded = world.flag("cluster_insecure", &["true"]).load();
         assert_eq!(
             (loaded.mistakes, loaded.config.broker.seeds, loaded.config.broker.expect),
             (vec![], expected.clone(), 2)
@@ -131,12 +131,105 @@ fn what_contradicts_itself_is_a_mistake() {
         World::default().flag("http_listen", &["127.0.0.1:5672"]).mistakes(),
         ["two listeners share port 5672"]
     );
+    for key in ["amqps_listen", "https_listen"] {
+        let flag = key.replace('_', "-");
+        assert_eq!(
+            World::default().flag(key, &[":5671"]).mistakes(),
+            [format!("--{flag}: {key}: needs tls_cert and tls_key")]
+        );
+    }
     assert_eq!(
-        World::default().flag("amqps_listen", &[":5671"]).mistakes(),
+        World::default()
+            .flag("amqps_listen", &[":5671"])
+            .flag("tls_cert", &["/nowhere/cert.pem"])
+            .flag("tls_key", &["/nowhere/key.pem"])
+            .flag("tls_fail_if_no_peer_cert", &["true"])
+            .mistakes(),
         [
-            "--amqps-listen: amqps_listen: this version has no TLS listeners: leave it empty and terminate TLS in front"
+            "--tls-fail-if-no-peer-cert: tls_fail_if_no_peer_cert: works only with tls_verify_peer = true",
+            "--tls-cert: tls_cert: /nowhere/cert.pem: No such file or directory (os error 2)",
         ]
     );
+    assert_eq!(
+        World::default().flag("tls_verify_peer", &["true"]).mistakes(),
+        ["--tls-verify-peer: tls_verify_peer: needs tls_ca, the authority of the clients' certificates"]
+    );
+}
+
+/// A file that holds a usable secret, and its folder.
+fn secret_file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    fs::write(&path, "a secret of more than 16 bytes\n").unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn without_a_proof_the_cluster_port_is_open_to_this_machine_only_unless_asked_otherwise() {
+    let (_folder, file) = secret_file();
+    let listen = |world: World| {
+        let loaded = world.load();
+        assert_eq!(loaded.mistakes, []);
+        loaded.config.broker.cluster_listen.to_string()
+    };
+    assert_eq!(listen(World::default()), "127.0.0.1:25672");
+    assert_eq!(listen(World::default().flag("cluster_listen", &["[::]:1"])), "[::]:1");
+    assert_eq!(listen(World::default().flag("cluster_listen", &["127.0.0.5:1"])), "127.0.0.5:1");
+    assert_eq!(listen(World::default().flag("cluster_insecure", &["true"])), "0.0.0.0:25672");
+    assert_eq!(listen(World::default().flag("cluster_secret_file", &[&file])), "0.0.0.0:25672");
+    let local = World::default().flag("seeds", &["127.0.0.1:25672,localhost:25673,[::1]:25674"]);
+    let loaded = local.load();
+    assert_eq!(loaded.mistakes, []);
+    assert_eq!(loaded.config.broker.cluster_listen.to_string(), "127.0.0.1:25672");
+    assert_eq!(loaded.config.broker.cluster_advertise, "127.0.0.1:25672");
+    assert!(loaded.printed.contains("cluster_listen = \"127.0.0.1:25672\""), "{}", loaded.printed);
+}
+
+#[test]
+fn nodes_on_other_machines_without_a_proof_are_warned_of() {
+    let (_folder, file) = secret_file();
+    let world = || World::default().flag("seeds", &["a:25672,b:25672"]);
+    for open in [world(), World::default().flag("cluster_listen", &["10.0.0.1:25672"])] {
+        let loaded = open.load();
+        assert_eq!(loaded.mistakes, []);
+        assert!(loaded.warnings[0].contains("cluster_secret_file"), "{:?}", loaded.warnings);
+    }
+    let insecure = world().flag("cluster_insecure", &["true"]).load();
+    assert_eq!((insecure.mistakes.len(), insecure.warnings.len()), (0, 1));
+    assert_eq!(world().flag("cluster_secret_file", &[&file]).mistakes(), [""; 0]);
+    assert_eq!(world().variable("WARREN_CLUSTER_SECRET", "a secret of some length").mistakes(), [""; 0]);
+}
+
+#[test]
+fn a_secret_is_given_once_is_long_enough_and_is_never_shown() {
+    let (_folder, file) = secret_file();
+    let from_variable = World::default().variable("WARREN_CLUSTER_SECRET_FILE", &file).load();
+    assert_eq!(from_variable.mistakes, []);
+    assert_eq!(
+        from_variable.config.broker.cluster_credentials,
+        warren_broker::security::Credentials::SecretFile(file.clone().into())
+    );
+    let text = "a secret of some length";
+    let loaded = World::default().flag("cluster_secret", &[text]).load();
+    assert!(!loaded.printed.contains(text) && !format!("{:?}", loaded.config).contains(text));
+    let both = World::default().flag("cluster_secret", &[text]).flag("cluster_secret_file", &[&file]);
+    assert_eq!(
+        both.mistakes(),
+        ["only one of cluster_secret, cluster_secret_file and cluster_tls_cert can prove a node"]
+    );
+    for (key, value, start) in [
+        ("cluster_secret", "short", "--cluster-secret: cluster_secret: a secret has 5 bytes"),
+        (
+            "cluster_secret_file",
+            "/nowhere/secret",
+            "--cluster-secret-file: cluster_secret_file: /nowhere/secret: ",
+        ),
+        ("cluster_tls_cert", "/nowhere/cert", "--cluster-tls-cert: cluster_tls_cert: goes together"),
+    ] {
+        let mistakes = World::default().flag(key, &[value]).mistakes();
+        assert!(mistakes[0].starts_with(start), "{mistakes:?}");
+    }
 }
 
 #[test]
@@ -182,7 +275,8 @@ fn a_password_is_read_from_a_file_and_never_printed() {
 
 #[test]
 fn the_printed_configuration_can_be_read_back() {
-    let first = World::default().flag("seeds", &["a:1,[::1]:2,c:3"]).flag("http_listen", &["none"]).load();
+    let world = World::default().flag("seeds", &["a:1,[::1]:2,c:3"]).flag("http_listen", &["none"]);
+    let first = world.flag("cluster_insecure", &["true"]).load();
     let again = World::default().file(&first.printed.replace("\"***\"", "\"guest\"")).load();
     assert_eq!(again.mistakes, []);
     assert_eq!(format!("{:?}", again.config), format!("{:?}", first.config));
@@ -214,7 +308,8 @@ fn an_address_to_dial_needs_a_host_and_a_port() {
         (":25672", false),
         ("ho st:1", false),
     ] {
-        let mistakes = World::default().flag("seeds", &[text]).load().mistakes;
+        let world = World::default().flag("cluster_insecure", &["true"]);
+        let mistakes = world.flag("seeds", &[text]).load().mistakes;
         assert_eq!(mistakes.is_empty(), right, "{text}: {mistakes:?}");
     }
 }
@@ -230,7 +325,8 @@ fn every_setting_is_read_and_its_default_is_right() {
             "{} is never read",
             setting.key
         );
-        if let Some(default) = setting.default {
+        // Asked for by name, the cluster port is opened where it was asked for, also without a proof.
+        if let Some(default) = setting.default.filter(|_| setting.key != "cluster_listen") {
             world = world.variable(&setting.variable(), default);
         }
     }

@@ -1,11 +1,14 @@
 //! One node's HTTP API, asked with a deadline.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// The largest answer that is read: a listing of some hundred thousand queues.
 const ANSWER_MAX_BYTES: u64 = 512 * 1024 * 1024;
@@ -93,16 +96,17 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// An API at `node` (`http://HOST:PORT`, the scheme may be left out), asked as `user` (`NAME:PASSWORD`).
+    /// An API at `node` (`http://HOST:PORT` or `https://HOST:PORT`, without a scheme it is http), asked as `user`
+    /// (`NAME:PASSWORD`). `ca` is the authority of its certificate, if not a public one.
     ///
     /// # Errors
     /// [`Failure::Usage`] when either has another form.
-    pub(crate) fn new(node: &str, user: &str, timeout_s: u64) -> Result<Self, Failure> {
+    pub(crate) fn new(node: &str, user: &str, timeout_s: u64, ca: Option<&Path>) -> Result<Self, Failure> {
         let base = match node.split_once("://") {
-            Some(("http", _)) => node.to_owned(),
+            Some(("http" | "https", _)) => node.to_owned(),
             Some((scheme, _)) => {
                 return Err(Failure::Usage(format!(
-                    "--node: {scheme} is not supported, write http://HOST:PORT"
+                    "--node: {scheme} is not supported, write http://HOST:PORT or https://HOST:PORT"
                 )));
             }
             None => format!("http://{node}"),
@@ -116,6 +120,9 @@ impl Api {
             .max_redirects(0)
             // A proxy of the environment has no business between an operator and a node.
             .proxy(None)
+            .tls_config(
+                TlsConfig::builder().root_certs(ca.map_or(Ok(RootCerts::WebPki), authorities)?).build(),
+            )
             .build();
         Ok(Self {
             agent: config.into(),
@@ -193,6 +200,22 @@ impl Api {
     }
 }
 
+fn authorities(path: &Path) -> Result<RootCerts, Failure> {
+    let wrong =
+        |reason: &dyn std::fmt::Display| Failure::Usage(format!("--ca: {}: {reason}", path.display()));
+    let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(wrong(&"holds no certificate"));
+    }
+    Ok(RootCerts::Specific(Arc::new(certificates)))
+}
+
 fn judge(path: &str, status: u16, body: Value) -> Result<Value, Failure> {
     match status {
         200..=299 => Ok(body),
@@ -234,7 +257,7 @@ mod tests {
             let _bytes = stream.read(&mut asked).unwrap();
             let _gone = stream.write_all(answer.as_bytes());
         });
-        Api::new(&address.to_string(), "guest:guest", 5).unwrap()
+        Api::new(&address.to_string(), "guest:guest", 5, None).unwrap()
     }
 
     #[test]
@@ -255,14 +278,14 @@ mod tests {
     #[test]
     fn a_port_where_nobody_listens_is_unreachable() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let api = Api::new(&format!("http://{free}"), "guest:guest", 5).unwrap();
+        let api = Api::new(&format!("http://{free}"), "guest:guest", 5, None).unwrap();
         assert_eq!(api.get("/api/nodes").unwrap_err().exit_code(), 7);
     }
 
     #[test]
     fn a_node_without_http_and_a_user_without_a_password_are_usage_errors() {
-        for (node, user) in [("https://a:1", "a:b"), ("ftp://a", "a:b"), ("http://a:1", "guest")] {
-            assert_eq!(Api::new(node, user, 1).err().unwrap().exit_code(), 2, "{node} {user}");
+        for (node, user) in [("amqp://a:1", "a:b"), ("ftp://a", "a:b"), ("http://a:1", "guest")] {
+            assert_eq!(Api::new(node, user, 1, None).err().unwrap().exit_code(), 2, "{node} {user}");
         }
     }
 

@@ -8,6 +8,7 @@ mod settings;
 mod table;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -40,6 +41,9 @@ pub(crate) struct Connection {
         hide_env_values = true
     )]
     user: String,
+    /// The authority of the node's certificate (PEM), for https; else the usual ones of the web count.
+    #[arg(long, value_name = "FILE", env = "WARREN_CA")]
+    ca: Option<PathBuf>,
     /// A table for people (tab-separated off a terminal), or JSON as the HTTP API names it.
     #[arg(long, short, value_enum, env = "WARREN_OUTPUT", default_value_t = Output::Table)]
     output: Output,
@@ -50,7 +54,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn api(&self) -> Result<Api, Failure> {
-        Api::new(&self.node, &self.user, self.timeout)
+        Api::new(&self.node, &self.user, self.timeout, self.ca.as_deref())
     }
 }
 
