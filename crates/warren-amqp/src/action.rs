@@ -35,6 +35,12 @@ pub enum Action {
         /// Which, in the order of their delivery tags.
         deliveries: Vec<DeliveryRef>,
     },
+    /// The channel-wide prefetch has changed: how many deliveries each consumer may be lent by its queue's leader, 0 for
+    /// no limit. No answer.
+    Prefetch {
+        /// The consumers with manual acknowledgement.
+        limits: Vec<(SubscriptionId, u16)>,
+    },
     /// A question; answered by [`crate::Connection::reply`]. Until then `next` reads nothing more.
     Request {
         /// The channel; 0 for [`Request::UpdateSecret`].

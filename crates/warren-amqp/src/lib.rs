@@ -24,7 +24,7 @@ pub use action::{Action, Ending, Mechanism, Publish, Settlement};
 pub use channel::{CancelledConsumer, Delivered, HandedOver};
 pub use connection::{
     Beat, ChannelInfo, ChannelQuota, Connection, ConnectionConfig, ConnectionState, Heartbeat, Limits,
-    server_properties,
+    RABBITMQ_VERSION, server_properties,
 };
 pub use error::MethodId;
 pub use request::{

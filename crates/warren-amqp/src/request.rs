@@ -152,10 +152,9 @@ pub struct Consume {
 /// `basic.cancel` of a consumer that exists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cancel {
-    /// The consumer; nothing more is delivered to it.
+    /// The consumer. It lives until [`Connection::end_consumer`](crate::Connection::end_consumer), which must come
+    /// before the answer: what is delivered to it until then is shown to the client, nothing after.
     pub subscription: SubscriptionId,
-    /// Deliveries to it that were never shown to the client: they go back.
-    pub waiting: Vec<DeliveryRef>,
 }
 
 /// `basic.get`.

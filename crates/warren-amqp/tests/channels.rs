@@ -431,8 +431,12 @@ fn consume_ok_precedes_the_first_delivery_and_nothing_follows_cancel_ok() {
     assert_eq!(world.deliver(1, 1), warren_amqp::Delivered::Written);
     world.frames();
     world.send(1, calls::cancel(&s("c1")));
-    assert_eq!(world.request(), Request::Cancel(Cancel { subscription: SubscriptionId(1), waiting: vec![] }));
-    assert_eq!(world.deliver(1, 2), warren_amqp::Delivered::NoConsumer);
+    assert_eq!(world.request(), Request::Cancel(Cancel { subscription: SubscriptionId(1) }));
+    // What its queue had for it before it let it go.
+    assert_eq!(world.deliver(1, 2), warren_amqp::Delivered::Written);
+    assert_eq!(world.frames().len(), 1);
+    assert_eq!(world.connection.end_consumer(C1, SubscriptionId(1), &mut world.out), Some(vec![]));
+    assert_eq!(world.deliver(1, 3), warren_amqp::Delivered::NoConsumer);
     world.reply(Ok(Reply::Done));
     let ok = basic::AMQPMethod::CancelOk(basic::CancelOk { consumer_tag: "c1".into() });
     assert_eq!(world.frames(), [ServerFrame::Method(C1, AMQPClass::Basic(ok))]);
@@ -490,7 +494,7 @@ fn a_cancel_that_is_not_answered_when_the_socket_drops_leaves_its_subscription()
     world.request();
     let actions = world.connection.disconnected();
     let [Action::ChannelClosed { subscriptions, .. }] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!(subscriptions, &[SubscriptionId(2), SubscriptionId(1)]);
+    assert_eq!(subscriptions, &[SubscriptionId(1), SubscriptionId(2)]);
 }
 
 #[test]

@@ -93,11 +93,7 @@ impl Broker {
         hosts: Arc<Hosts>,
     ) -> Arc<Self> {
         let machine = ConnectionConfig {
-            server_properties: warren_amqp::server_properties(
-                "Warren",
-                env!("CARGO_PKG_VERSION"),
-                &config.node_name,
-            ),
+            server_properties: warren_amqp::server_properties(env!("CARGO_PKG_VERSION"), &config.node_name),
             channel_max: config.channel_max,
             frame_max: config.frame_max_bytes,
             heartbeat_s: config.heartbeat_s,
@@ -334,7 +330,7 @@ impl Broker {
         let Some(spec) = self.catalogue().read().queue_by_id(queue).cloned() else { return };
         let settled = async {
             // Answered after the leader has seen the consumer go.
-            match self.session(spec.host).ask(Ask::Info { queue }).await {
+            match self.session(spec.host).ask(Ask::Info { queue, uses: false }).await {
                 Some(Answer::Info(counts)) if counts.consumers == 0 => {}
                 Some(_) | None => return,
             }
@@ -346,6 +342,14 @@ impl Broker {
             }
         };
         // It goes anyway; only the client does not see it at once.
+        let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, settled).await;
+    }
+
+    /// Waits until a queue's leader has handed out what it could of all that this node published before; not for long.
+    pub(crate) async fn settle_deliveries(&self, host: QueueHost, queue: QueueId) {
+        let session = self.session(host);
+        let settled = session.ask(Ask::Info { queue, uses: false });
+        // The consumer ends anyway; what is published goes to the next one.
         let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, settled).await;
     }
 

@@ -281,6 +281,7 @@ impl HostTask {
             let takes_inputs = !self.machine.is_full();
             let waits_for_catalogue = self.machine.waits_for_catalogue();
             let timer = self.machine.next_timer();
+            let lease = self.machine.next_lease();
             let buried = Arc::clone(&self.buried);
             let mut safe = Vec::new();
             let turn = tokio::select! {
@@ -293,6 +294,7 @@ impl HostTask {
                 }
                 _ = buried.recv_many(&mut safe, BURIED_PER_TURN) => Turn::Buried(safe),
                 () = until(timer), if timer.is_some() => Turn::Timer,
+                () = until(lease), if lease.is_some() => Turn::Tick,
                 Ok(()) = revisions.changed(), if waits_for_catalogue => Turn::Tick,
                 _ = tick.tick() => Turn::Tick,
             };

@@ -30,3 +30,5 @@ pub use alarm::{AlarmSet, Resources};
 pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};
 pub use identity::IdentityError;
 pub use node::{Node, StartError};
+/// The release of RabbitMQ whose behaviour clients may expect.
+pub use warren_amqp::RABBITMQ_VERSION;

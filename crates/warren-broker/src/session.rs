@@ -44,6 +44,10 @@ pub(crate) enum SessionInput {
         outcome: oneshot::Sender<SubscribeOutcome>,
     },
     Unsubscribe(SubscriptionId),
+    SetPrefetch {
+        subscription: SubscriptionId,
+        prefetch: u32,
+    },
     Settle {
         queue: QueueId,
         positions: Vec<Position>,
@@ -419,6 +423,9 @@ impl SessionTask {
                 self.consumers.remove(&subscription);
                 self.subscribing.remove(&subscription);
                 self.home.unsubscribe(subscription, &mut self.outputs);
+            }
+            SessionInput::SetPrefetch { subscription, prefetch } => {
+                self.home.set_prefetch(subscription, prefetch, &mut self.outputs);
             }
             SessionInput::Settle { queue, positions, rejected } => {
                 self.home.settle(queue, positions, rejected);

@@ -166,6 +166,8 @@ pub enum Ask {
     Info {
         /// The queue.
         queue: QueueId,
+        /// It is declared (again), which is a use: the time of `x-expires` begins anew.
+        uses: bool,
     },
     /// `queue.purge`.
     Purge {

@@ -49,6 +49,10 @@ pub struct HostLeader {
     timers: BTreeSet<(UnixMillis, QueueId)>,
     /// Queues that are deleted when nobody uses them.
     leased: BTreeSet<QueueId>,
+    /// When the first of them may be due.
+    next_lease: Option<UnixMillis>,
+    /// Sessions with a question that waits for a mark.
+    stalled: BTreeSet<SessionId>,
     /// Queues of an earlier leader whose heads nobody has looked at.
     unexamined: Vec<QueueId>,
     /// Dead letters out of messages that were never let in.
@@ -127,6 +131,8 @@ impl HostLeader {
             refreshed_at: None,
             timers: BTreeSet::new(),
             leased: BTreeSet::new(),
+            next_lease: None,
+            stalled: BTreeSet::new(),
             unexamined: Vec::new(),
             refused_out: 0,
             waiting: BTreeSet::new(),
@@ -607,6 +613,11 @@ impl HostLeader {
                 continue;
             }
             let mut handed = Handed::default();
+            if !queue.gets.is_empty() && !queue.consumers.has_room() {
+                // Who takes a single message takes one that may stay: limits held before it asked.
+                queue.waits_for_mark = false;
+                queue.enforce_limits(&mut self.cache);
+            }
             // Who waits gets what just came, even where it may not stay.
             queue.expire(now, &mut self.cache);
             queue.deliver(now, &mut self.cache, &mut handed);
@@ -670,14 +681,35 @@ impl HostLeader {
                 Transit { messages: self.config.transit_messages, bytes: self.config.transit_bytes };
             let mut queue = Queue::new(id, transit, marks(self.config.host), now);
             if let Some(settings) = directory.settings(id) {
-                if settings.expires_ms.is_some() {
+                if let Some(lease) = settings.expires_ms {
                     self.leased.insert(id);
+                    let due = UnixMillis(now.0.saturating_add(lease));
+                    self.next_lease = Some(self.next_lease.map_or(due, |next| next.min(due)));
                 }
                 queue.configure(settings);
             }
+            queue.configured_at = directory.revision();
             self.queues.insert(id, queue);
         }
+        self.configure_again(id, directory);
         self.queues.get_mut(&id)
+    }
+
+    /// What uses a queue after a policy was changed finds it as the policy says, without waiting for the next tick.
+    fn configure_again(&mut self, id: QueueId, directory: &dyn QueueDirectory) {
+        let revision = directory.revision();
+        let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.configured_at != revision) else {
+            return;
+        };
+        queue.configured_at = revision;
+        let Some(settings) = directory.settings(id) else { return };
+        if settings != queue.settings || !queue.known {
+            if settings.expires_ms.is_some() {
+                self.leased.insert(id);
+            }
+            queue.configure(settings);
+            touch(queue, &mut self.touched);
+        }
     }
 
     fn touch(&mut self, id: QueueId) {

@@ -14,6 +14,8 @@ use crate::request::{Cancel, Consume, Get, Request};
 pub(super) struct Consumer {
     pub(super) tag: ShortStr,
     pub(super) ack_mode: AckMode,
+    /// What `basic.qos` said when it began.
+    pub(super) prefetch: u16,
 }
 
 /// A consumer that the server ended.
@@ -56,7 +58,10 @@ impl Channel {
             ack_mode,
             exclusive: consume.exclusive,
             arguments: consume.arguments,
-            prefetch: self.prefetch,
+            prefetch: match ack_mode {
+                AckMode::Manual => self.lent(self.prefetch),
+                AckMode::Automatic => self.prefetch,
+            },
         });
         Ok(self.ask(id, consume.nowait, Awaited::Consumed { ack_mode }, request))
     }
@@ -74,7 +79,7 @@ impl Channel {
             return false;
         };
         self.tags.insert(tag.to_owned(), subscription);
-        self.consumers.insert(subscription, Consumer { tag: stored, ack_mode });
+        self.consumers.insert(subscription, Consumer { tag: stored, ack_mode, prefetch: self.prefetch });
         if !no_wait {
             let ok = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: shown });
             frame::method(self.number, AMQPClass::Basic(ok), context.out);
@@ -82,8 +87,8 @@ impl Channel {
         true
     }
 
-    /// `basic.cancel`, or a client's `basic.cancel-ok` to a cancel of ours: the consumer ends at once, so that no
-    /// delivery follows the answer. An unknown tag is fine.
+    /// `basic.cancel`, or a client's `basic.cancel-ok` to a cancel of ours: the consumer ends before the answer, so that
+    /// no delivery follows it. An unknown tag is fine.
     pub(super) fn on_cancel(
         &mut self,
         tag: &ShortString,
@@ -91,13 +96,11 @@ impl Channel {
         id: MethodId,
         context: &mut Context<'_>,
     ) -> Option<Action> {
-        let subscription = self.tags.get(tag.as_str()).copied();
-        let Some(ended) = subscription.and_then(|subscription| self.end_consumer(subscription)) else {
+        let Some(subscription) = self.tags.get(tag.as_str()).copied() else {
             self.cancelled(tag.clone(), no_wait, context);
             return None;
         };
-        let subscription = subscription?;
-        let request = Request::Cancel(Cancel { subscription, waiting: ended.waiting });
+        let request = Request::Cancel(Cancel { subscription });
         Some(self.ask(id, no_wait, Awaited::Cancelled { tag: tag.clone(), subscription }, request))
     }
 
@@ -109,7 +112,7 @@ impl Channel {
     }
 
     /// Removes a consumer with what waits for it.
-    pub(super) fn end_consumer(&mut self, subscription: SubscriptionId) -> Option<CancelledConsumer> {
+    pub(crate) fn end_consumer(&mut self, subscription: SubscriptionId) -> Option<CancelledConsumer> {
         let consumer = self.consumers.remove(&subscription)?;
         self.tags.remove(consumer.tag.as_str());
         let mut waiting = Vec::new();

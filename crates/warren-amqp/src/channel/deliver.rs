@@ -52,7 +52,8 @@ impl Channel {
     pub(crate) fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Delivered {
         let Some(consumer) = self.consumers.get(&delivery.subscription) else { return Delivered::NoConsumer };
         let manual = consumer.ack_mode == AckMode::Manual;
-        if manual && (!self.has_room() || !self.waiting.is_empty()) {
+        // What needs no acknowledgement is not counted, but comes no sooner.
+        if !self.has_room() || !self.waiting.is_empty() {
             self.waiting.push_back(Waiting {
                 subscription: delivery.subscription,
                 source: delivery.source,

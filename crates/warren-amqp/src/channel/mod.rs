@@ -284,7 +284,10 @@ impl Channel {
                     Err(Fault::mismatched_reply(id))
                 };
             }
-            (Awaited::Cancelled { tag, subscription: _ }, Reply::Done) => {
+            (Awaited::Cancelled { tag, subscription }, Reply::Done) => {
+                // The shell has ended it, and has what waited for it.
+                let ended = self.end_consumer(subscription);
+                debug_assert!(ended.is_none_or(|ended| ended.waiting.is_empty()), "deliveries are lost");
                 self.cancelled(tag, no_wait, context);
                 // Room that its waiting deliveries did not take.
                 self.deliver_waiting(context);
@@ -347,7 +350,9 @@ impl Channel {
     pub(crate) fn close(mut self) -> Remains {
         let mut subscriptions: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
         // A cancel that was asked for and not answered: whoever asked may be gone.
-        if let Some(Pending { awaited: Awaited::Cancelled { subscription, .. }, .. }) = self.pending {
+        if let Some(Pending { awaited: Awaited::Cancelled { subscription, .. }, .. }) = self.pending
+            && !subscriptions.contains(&subscription)
+        {
             subscriptions.push(subscription);
         }
         Remains {

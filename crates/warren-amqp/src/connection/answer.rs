@@ -195,6 +195,19 @@ impl Connection {
         .flatten()
     }
 
+    /// Ends a consumer that the client cancels: nothing is delivered to it from here on. Gives back what was never
+    /// shown to the client; `None` when there is no such consumer (any more).
+    pub fn end_consumer(
+        &mut self,
+        channel: ChannelNumber,
+        subscription: SubscriptionId,
+        out: &mut BytesMut,
+    ) -> Option<Vec<DeliveryRef>> {
+        self.on_channel(channel, out, |channel, _| channel.end_consumer(subscription))
+            .flatten()
+            .map(|ended| ended.waiting)
+    }
+
     /// Tells the machine the time: any clock in milliseconds that never goes back. Deliveries are dated with it.
     pub fn set_time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;

@@ -29,7 +29,7 @@ pub struct ConnectionConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            server_properties: server_properties("Warren", env!("CARGO_PKG_VERSION"), "warren"),
+            server_properties: server_properties(env!("CARGO_PKG_VERSION"), "warren"),
             channel_max: 2047,
             frame_max: 131_072,
             heartbeat_s: 60,

@@ -186,7 +186,7 @@ impl Connection {
             }
             Method::Qos { size, count, global } => {
                 let (channels, mut context) = self.split(out);
-                channel_of(channels, number)?.on_qos(size, count, global, &mut context).map(|()| None)
+                channel_of(channels, number)?.on_qos(size, count, global, &mut context)
             }
             Method::Other(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
                 Err(Fault::new(ReplyCode::ChannelError, "second 'channel.open' seen", OPEN))

@@ -27,20 +27,25 @@ const CAPABILITIES: [&str; 9] = [
     "direct_reply_to",
 ];
 
-/// The server properties that clients of RabbitMQ expect.
+/// The release of RabbitMQ whose behaviour clients may expect.
+pub const RABBITMQ_VERSION: &str = "4.3.5";
+
+/// The server properties that clients of RabbitMQ expect. Some read from `product` and `version` what they can count on
+/// (kombu: what the `global` bit of `basic.qos` means), so these are RabbitMQ's; `platform` says who we are.
 #[must_use]
-pub fn server_properties(product: &str, version: &str, cluster_name: &str) -> FieldTable {
+pub fn server_properties(version: &str, cluster_name: &str) -> FieldTable {
     let mut properties = FieldTable::default();
     let mut capabilities = FieldTable::default();
     for name in CAPABILITIES {
         insert(&mut capabilities, name, AMQPValue::Boolean(true));
     }
     insert(&mut properties, "capabilities", AMQPValue::FieldTable(capabilities));
+    let platform = format!("Warren {version}");
     for (key, value) in [
-        ("product", product),
-        ("version", version),
+        ("product", "RabbitMQ"),
+        ("version", RABBITMQ_VERSION),
         ("cluster_name", cluster_name),
-        ("platform", "Rust"),
+        ("platform", &platform),
         ("information", "Licensed under the Apache License 2.0"),
         ("copyright", "The Warren authors"),
     ] {

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use warren_types::{ChannelNumber, DeliveryRef, FieldTable};
 
 pub use config::ConnectionConfig;
-pub use handshake::server_properties;
+pub use handshake::{RABBITMQ_VERSION, server_properties};
 pub use heartbeat::{Beat, Heartbeat};
 pub use tune::Limits;
 

@@ -57,6 +57,7 @@ impl Task {
                 );
             }
             Action::Settle { outcome, deliveries, .. } => self.settle(outcome, &deliveries),
+            Action::Prefetch { limits } => self.set_prefetch(&limits),
             Action::Request { channel, opening, request } => self.request(channel, opening, request),
             Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
                 self.channel_closed(&returned, &waiting, &subscriptions);
@@ -84,22 +85,7 @@ impl Task {
                 self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
             }
             Request::TxCommit(commit) => self.commit(channel, opening, commit),
-            Request::Cancel(cancel) => {
-                self.give_back(&cancel.waiting, false, false);
-                let Some(consumer) = self.forget_consumer(cancel.subscription) else {
-                    self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
-                    return;
-                };
-                self.send(consumer.host, SessionInput::Unsubscribe(cancel.subscription));
-                let broker = Arc::clone(&self.caller.broker);
-                self.wait_for(What::Request { channel }, async move {
-                    // The queue may go with its last consumer: a client may count on that after cancel-ok.
-                    if let Some(queue) = consumer.queue {
-                        broker.settle_auto_delete(queue).await;
-                    }
-                    Done::Performed(Performed { reply: Ok(Reply::Done), remember: Remember::Nothing })
-                });
-            }
+            Request::Cancel(cancel) => self.cancel(channel, cancel.subscription),
             Request::Consume(consume) if consume.queue == PSEUDO_QUEUE => {
                 let taken = self.publisher.as_ref().is_some_and(|publisher| publisher.takes_replies(channel));
                 let refusal = match (consume.ack_mode, taken) {
@@ -144,6 +130,9 @@ impl Task {
         let Some(Pending { what, .. }) = self.pending.take() else { return };
         match (what, done) {
             (What::Request { channel }, Done::Performed(performed)) => self.on_performed(channel, performed),
+            (What::LastDeliveries { channel, subscription }, Done::Delivered) => {
+                self.end_consumer(channel, subscription);
+            }
             (What::Login, Done::Login { mechanism, user, result }) => self.on_login(mechanism, &user, result),
             (What::Catalogue, Done::CatalogueIsCurrent) => {
                 // Even when the cluster did not answer: then what is known here has to do.
@@ -159,7 +148,15 @@ impl Task {
             }
             (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
             // The connection has moved on meanwhile.
-            (What::Request { .. } | What::Login | What::Catalogue | What::Vhost | What::Closing, _) => {}
+            (
+                What::Request { .. }
+                | What::LastDeliveries { .. }
+                | What::Login
+                | What::Catalogue
+                | What::Vhost
+                | What::Closing,
+                _,
+            ) => {}
         }
     }
 
@@ -186,13 +183,13 @@ impl Task {
         match performed.remember {
             Remember::Nothing => {}
             Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host, auto_delete, timeout_ms, info } => {
+            Remember::Consumer { subscription, host, queue, auto_delete, timeout_ms, info } => {
                 self.look_sooner(timeout_ms);
                 self.described.insert(subscription, *info);
-                self.consumers.insert(subscription, Consumer { host, channel, queue: auto_delete });
+                self.consumers.insert(subscription, Consumer { host, channel, queue, auto_delete });
             }
             Remember::ReplyConsumer { subscription, queue } => {
-                let consumer = Consumer { host: queue.host, channel, queue: Some(queue.id) };
+                let consumer = Consumer { host: queue.host, channel, queue: queue.id, auto_delete: true };
                 self.consumers.insert(subscription, consumer);
                 if let (Some(publisher), Ok(name)) = (&mut self.publisher, ShortStr::try_from(&*queue.name)) {
                     publisher.begin_replies(channel, subscription, name);

@@ -5,6 +5,7 @@
 //! Before: `listener`. After: `request`, `session`; and back through the mailbox.
 
 mod act;
+mod cancel;
 mod commit;
 mod deliver;
 mod describe;
@@ -142,8 +143,9 @@ fn certified_user(tls: Option<&TlsInfo>, from: LoginFrom) -> Result<String, Logi
 struct Consumer {
     host: QueueHost,
     channel: ChannelNumber,
-    /// The queue, if it may go with its last consumer.
-    queue: Option<QueueId>,
+    queue: QueueId,
+    /// The queue may go with its last consumer.
+    auto_delete: bool,
 }
 
 /// What is outstanding: until it is there, nothing more of the client is looked at.
@@ -154,7 +156,14 @@ struct Pending {
 
 #[derive(Clone, Copy)]
 enum What {
-    Request { channel: ChannelNumber },
+    Request {
+        channel: ChannelNumber,
+    },
+    /// The leader has still to deliver what was published before the cancel.
+    LastDeliveries {
+        channel: ChannelNumber,
+        subscription: SubscriptionId,
+    },
     Login,
     Catalogue,
     Vhost,
@@ -163,6 +172,8 @@ enum What {
 
 enum Done {
     Performed(Performed),
+    /// The last deliveries are in the mailbox.
+    Delivered,
     Login {
         mechanism: Mechanism,
         user: String,
@@ -177,6 +188,8 @@ enum Done {
 /// How the connection ends, and by when.
 struct Ended {
     deadline: Instant,
+    /// The client is to see that nothing more comes, once the last octet is out.
+    half_closes: bool,
     discard_input: bool,
 }
 
@@ -272,6 +285,13 @@ impl Task {
             };
             if self.ending.is_some() && !reads && self.out.is_empty() {
                 break;
+            }
+            if self.out.is_empty()
+                && let Some(ended) = &mut self.ending
+                && std::mem::take(&mut ended.half_closes)
+            {
+                // Some clients wait for this before they close; one that is gone has nothing to see.
+                let _gone = write.shutdown().await;
             }
             if reads {
                 self.make_room();
@@ -389,13 +409,14 @@ impl Task {
     }
 
     fn end(&mut self, ending: Ending) {
+        let half_closes = ending == Ending::Graceful;
         let (wait, discard_input) = match ending {
             Ending::Graceful => (LINGER, true),
             Ending::ByServer => (CLOSE_OK_WAIT, true),
             Ending::Done => (Duration::ZERO, false),
             Ending::Silent { delay_ms } => (Duration::from_millis(delay_ms), true),
         };
-        self.ending = Some(Ended { deadline: Instant::now() + wait, discard_input });
+        self.ending = Some(Ended { deadline: Instant::now() + wait, half_closes, discard_input });
     }
 
     /// After the end: the machine looks for a close-ok, everything else is dropped.
@@ -411,6 +432,7 @@ impl Task {
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Settle { .. }
+                | Action::Prefetch { .. }
                 | Action::Request { .. }
                 | Action::Closing => {}
             }

@@ -28,6 +28,16 @@ impl Task {
         }
     }
 
+    pub(super) fn set_prefetch(&mut self, limits: &[(SubscriptionId, u16)]) {
+        for (subscription, limit) in limits {
+            if let Some(consumer) = self.consumers.get(subscription).copied() {
+                let input =
+                    SessionInput::SetPrefetch { subscription: *subscription, prefetch: u32::from(*limit) };
+                self.send(consumer.host, input);
+            }
+        }
+    }
+
     pub(super) fn channel_closed(
         &mut self,
         returned: &[DeliveryRef],
@@ -59,6 +69,7 @@ impl Task {
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Request { .. }
+                | Action::Prefetch { .. }
                 | Action::Closing
                 | Action::Closed(_) => {}
             }

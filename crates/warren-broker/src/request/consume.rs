@@ -35,12 +35,12 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
                 _ => String::new(),
             };
             let info = Box::new(ConsumerInfo { tag, ..*info });
-            let auto_delete = spec.auto_delete.then_some(spec.id);
+            let (queue, auto_delete) = (spec.id, spec.auto_delete);
             // What a reader of a stream holds is in nobody's way.
             let timeout_ms =
                 if is_stream(&spec.arguments) { 0 } else { consumer_timeout_ms(&caller.broker, &spec) };
             let remember =
-                Remember::Consumer { subscription, host: spec.host, auto_delete, timeout_ms, info };
+                Remember::Consumer { subscription, host: spec.host, queue, auto_delete, timeout_ms, info };
             Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
     Access, DeclaredQueue, Resource, check_new_queue, check_queue_equivalence, check_queue_name, is_stream,
-    validate_queue_arguments,
+    queue_settings, validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode};
@@ -77,6 +77,13 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
     }
     let applied = broker.change(Command::DeclareQueue(command)).await?;
     if applied.created {
+        // The time until it goes unused begins now, at a leader that has not heard of it yet.
+        let created = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());
+        if let Some(spec) = created
+            && queue_settings(&broker.catalogue().read().effective_arguments(&spec)).expires_ms.is_some()
+        {
+            let _begins_later = counts(broker, &spec).await;
+        }
         return Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 });
     }
     let spec = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());

@@ -54,7 +54,9 @@ pub(crate) enum Remember {
     Consumer {
         subscription: SubscriptionId,
         host: QueueHost,
-        auto_delete: Option<QueueId>,
+        queue: QueueId,
+        /// The queue may go with its last consumer.
+        auto_delete: bool,
         /// How long it may hold a delivery; 0 is for ever.
         timeout_ms: u64,
         /// What listings show of it.
@@ -227,10 +229,10 @@ pub(crate) async fn ask(
     }
 }
 
-/// The counts of a queue: ready messages and consumers.
+/// The counts of a queue that is declared: ready messages and consumers.
 pub(crate) async fn counts(broker: &Broker, spec: &QueueSpec) -> Result<(u64, u32), AmqpError> {
     let queue: QueueId = spec.id;
-    match ask(broker, spec, warren_proto::session::Ask::Info { queue }).await? {
+    match ask(broker, spec, warren_proto::session::Ask::Info { queue, uses: true }).await? {
         warren_proto::session::Answer::Info(counts) => Ok((counts.ready, counts.consumers)),
         other => Err(unexpected(&other)),
     }

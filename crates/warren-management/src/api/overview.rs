@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::error::ApiError;
 
 /// The RabbitMQ whose behaviour Warren has: what clients of the HTTP API compare. Our own version is beside it.
-pub(crate) const RABBITMQ_VERSION: &str = "4.3.5";
+pub(crate) use warren_broker::RABBITMQ_VERSION;
 
 /// What counts messages through the broker in RabbitMQ's overview.
 const MESSAGE_RATES: &[&str] = &[

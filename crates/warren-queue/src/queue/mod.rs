@@ -128,6 +128,8 @@ pub(crate) struct Queue {
     pub(crate) settings: Arc<QueueSettings>,
     /// The catalogue had it at that look: the settings are its own.
     pub(crate) known: bool,
+    /// The catalogue's revision at which its settings were last looked at.
+    pub(crate) configured_at: u64,
     /// Messages let in whose record is not applied yet, and their body bytes.
     pub(crate) admitted: u64,
     pub(crate) admitted_bytes: u64,

@@ -33,6 +33,7 @@ impl Queue {
             waits_for_mark: false,
             settings: Arc::default(),
             known: false,
+            configured_at: 0,
             admitted: 0,
             admitted_bytes: 0,
             may_expire: false,

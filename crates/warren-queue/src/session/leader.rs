@@ -13,6 +13,8 @@ pub(crate) struct WaitingAsk {
     pub(crate) after_seq: u64,
     pub(crate) request: RequestId,
     pub(crate) ask: Ask,
+    /// How often it has waited for a mark.
+    pub(crate) stalls: u8,
 }
 
 /// A home's session with this host.

@@ -16,7 +16,16 @@ const EXAMINED_PER_TICK: usize = 64;
 /// Most dead letters out that were refused before they were let in; above it they are dropped.
 const REFUSED_OUT_MAX: usize = 1024;
 
+/// As many queues that are deleted when nobody uses them get a look at the very time.
+const LEASES_TIMED: usize = 1024;
+
 impl HostLeader {
+    /// When a queue that nobody uses may be due for its deletion: a tick is due then.
+    #[must_use]
+    pub fn next_lease(&self) -> Option<UnixMillis> {
+        self.next_lease
+    }
+
     /// When a queue's head is to be looked at: [`flush`](Self::flush) is due then, if nothing else happens before.
     #[must_use]
     pub fn next_timer(&self) -> Option<UnixMillis> {
@@ -69,6 +78,7 @@ impl HostLeader {
         }
         // Until every node has named its consumers nobody knows which queues are used.
         let unsure = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
+        let mut next: Option<u64> = None;
         for id in &self.leased {
             let Some(queue) = self.queues.get_mut(id) else { continue };
             let Some(lease) = queue.settings.expires_ms else { continue };
@@ -77,11 +87,19 @@ impl HostLeader {
             }
             let hold = self.config.delete_hold_ms;
             let asked = queue.deleting.is_some_and(|asked| now.0 < asked.0.saturating_add(hold));
-            if !asked && now.0 >= queue.last_used.0.saturating_add(lease) {
+            let due = queue.last_used.0.saturating_add(lease);
+            if asked {
+                continue;
+            }
+            if now.0 >= due {
                 queue.deleting = Some(now);
                 outputs.push(Output::DeleteQueue { queue: *id });
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
+        // Where there are many, the tick is soon enough: each look is at all of them.
+        self.next_lease = next.filter(|_| self.leased.len() <= LEASES_TIMED).map(UnixMillis);
     }
 
     /// Has the heads looked at whose time has come.

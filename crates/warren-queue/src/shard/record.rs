@@ -142,6 +142,7 @@ impl HostLeader {
         if let Some(promises) = self.in_flight.pop_front() {
             self.keep(promises, outputs);
         }
+        self.answer_stalled(now, directory, outputs);
     }
 
     fn on_enqueued(

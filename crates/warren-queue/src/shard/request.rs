@@ -8,6 +8,9 @@ use crate::queue::Get;
 use crate::session::leader::WaitingAsk;
 use crate::{Output, QueueDirectory};
 
+/// After as many records a count is answered as it is: under a steady load there is always one more on its way.
+const STALLS_MAX: u8 = 8;
+
 impl HostLeader {
     /// Answers the question once everything that the session has published before it is applied.
     pub(super) fn on_request(
@@ -21,7 +24,7 @@ impl HostLeader {
     ) {
         let Some(session) = self.sessions.by_id.get_mut(&id) else { return };
         let after_seq = session.admitted_seq.unwrap_or_default();
-        session.asks.push_back(WaitingAsk { after_seq, request, ask });
+        session.asks.push_back(WaitingAsk { after_seq, request, ask, stalls: 0 });
         self.answer_ready(now, directory, id, outputs);
     }
 
@@ -39,10 +42,38 @@ impl HostLeader {
             let Some(waiting) = session.asks.pop_front_if(|waiting| waiting.after_seq <= applied) else {
                 return;
             };
-            let WaitingAsk { after_seq: _, request, ask } = waiting;
+            let WaitingAsk { after_seq, request, ask, stalls } = waiting;
+            // What was published, settled or returned before it has had its effect: consumers have what they could get,
+            // and nothing is over a limit. A client counts on that from one method to the next of its channel.
+            self.deliver(now, outputs);
+            if stalls < STALLS_MAX && self.consumer_awaits_mark(&ask) {
+                if let Some(session) = self.sessions.by_id.get_mut(&id) {
+                    session.asks.push_front(WaitingAsk { after_seq, request, ask, stalls: stalls + 1 });
+                    self.stalled.insert(id);
+                }
+                return;
+            }
             if let Some(answer) = self.answer(now, directory, id, request, &ask) {
                 self.sessions.send(id, LeaderFrame::Reply { request, answer }, outputs);
             }
+        }
+    }
+
+    /// A count is asked for, and a message that a consumer is about to get must not be in it.
+    fn consumer_awaits_mark(&self, ask: &Ask) -> bool {
+        let Ask::Info { queue, .. } = ask else { return false };
+        self.queues.get(queue).is_some_and(|queue| queue.waits_for_mark && !queue.consumers.is_empty())
+    }
+
+    /// Answers what waited for a mark, which may be there now.
+    pub(super) fn answer_stalled(
+        &mut self,
+        now: UnixMillis,
+        directory: &dyn QueueDirectory,
+        outputs: &mut Vec<Output>,
+    ) {
+        for id in std::mem::take(&mut self.stalled) {
+            self.answer_ready(now, directory, id, outputs);
         }
     }
 
@@ -70,8 +101,8 @@ impl HostLeader {
                 self.touch(id);
                 None
             }
-            Ask::Info { queue } => Some(match self.queues.get(queue) {
-                Some(queue) => Answer::Info(queue.counts()),
+            Ask::Info { queue, uses } => Some(match self.used(now, *queue, *uses, directory) {
+                Some(counts) => Answer::Info(counts),
                 None if self.lives(*queue, directory) => Answer::Info(empty(*queue)),
                 None => Answer::NoQueue,
             }),
@@ -81,6 +112,27 @@ impl HostLeader {
             }
             Ask::List => Some(Answer::List(self.list())),
         }
+    }
+
+    /// The queue's counts, if it has begun here. One that is deleted when nobody uses it begins with its first use.
+    fn used(
+        &mut self,
+        now: UnixMillis,
+        id: QueueId,
+        uses: bool,
+        directory: &dyn QueueDirectory,
+    ) -> Option<Counts> {
+        if !uses {
+            return self.counts(id);
+        }
+        let begins = !self.queues.contains_key(&id)
+            && directory.settings(id).is_some_and(|settings| settings.expires_ms.is_some());
+        if begins {
+            self.queue(now, id, directory);
+        }
+        let queue = self.queues.get_mut(&id)?;
+        queue.last_used = now;
+        Some(queue.counts())
     }
 
     /// Empties the queue of what is ready; answered once that is recorded.
