@@ -137,7 +137,10 @@ fn act(connection: &mut Connection, action: Action, out: &mut BytesMut) -> bool 
         Action::Closed(Ending::Graceful | Ending::ByServer | Ending::Done | Ending::Silent { .. }) => {
             return true;
         }
-        Action::CheckPublish(_) | Action::Settle { .. } | Action::ChannelClosed { .. } => {}
+        Action::CheckPublish(_)
+        | Action::Prefetch { .. }
+        | Action::Settle { .. }
+        | Action::ChannelClosed { .. } => {}
     }
     false
 }

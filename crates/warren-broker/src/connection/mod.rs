@@ -409,7 +409,9 @@ impl Task {
     }
 
     fn end(&mut self, ending: Ending) {
-        let half_closes = ending == Ending::Graceful;
+        // Only where nobody has come in. After a close-ok the client closes, and some see an end that comes first as an
+        // error of the connection.
+        let half_closes = ending == Ending::Graceful && self.publisher.is_none();
         let (wait, discard_input) = match ending {
             Ending::Graceful => (LINGER, true),
             Ending::ByServer => (CLOSE_OK_WAIT, true),
