@@ -238,6 +238,13 @@ fuzz() {
     exec "$CARGO_TARGET_DIR/debug/warren-fuzz" "$@"
 }
 
+# simulate [--seconds N] [--seed N]: whole clusters in one thread, from seeds; `simulate run --seed N --trace` is one again.
+simulate() {
+    need_cargo
+    cargo build --locked -p warren-simulation
+    exec "$CARGO_TARGET_DIR/debug/warren-simulation" "$@"
+}
+
 usage() {
     cat <<'TEXT'
 ./warren.sh up       install what is missing, build, start three nodes here, send and receive first messages
@@ -248,6 +255,7 @@ usage() {
 ./warren.sh check    formatting and clippy only
 ./warren.sh chaos    break clusters on purpose and judge what clients saw: ./warren.sh chaos --list (needs root)
 ./warren.sh fuzz     hostile octets for all decoders: ./warren.sh fuzz --seconds 60
+./warren.sh simulate whole clusters in one thread, each from a seed: ./warren.sh simulate --seconds 300 [--seed N]
 ./warren.sh bench    the load generator: ./warren.sh bench run --help
 TEXT
 }
@@ -262,6 +270,7 @@ case ${1:-help} in
     bench) shift; bench "$@" ;;
     chaos) shift; chaos "$@" ;;
     fuzz) shift; fuzz "$@" ;;
+    simulate) shift; simulate "$@" ;;
     help | -h | --help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use warren_raft::blocking;
 use warren_rpc::{PeerState, Peers};
 use warren_store::Store;
 
@@ -173,9 +174,7 @@ pub(crate) async fn measure(broker: Arc<Broker>, store: Store, running: Cancella
         }
         let (directory, asked) = (broker.config().data_dir.clone(), store.clone());
         // A sick disk may take its time: nobody waits for this but the next look.
-        let looked = tokio::task::spawn_blocking(move || {
-            (room(&asked, &directory), resident_bytes(&read("/proc/self/status")))
-        });
+        let looked = blocking(move || (room(&asked, &directory), resident_bytes(&read("/proc/self/status"))));
         let looked = looked.await;
         let (disk, memory_used) = looked.unwrap_or((None, 0));
         if let Some(disk) = disk {
@@ -242,7 +241,7 @@ fn refresh(broker: &Broker) {
 async fn relieve(broker: &Broker, store: &Store) {
     broker.raft().checkpoint().await;
     let store = store.clone();
-    match tokio::task::spawn_blocking(move || store.relieve()).await {
+    match blocking(move || store.relieve()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "no room made on the disk"),
         Err(error) => debug!(%error, "no room made on the disk"),

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tracing::warn;
 use warren_amqp::ConnectionConfig;
 use warren_catalogue::{Access, Applied, Resource};
@@ -30,8 +29,6 @@ use crate::registry::Connections;
 use crate::request::{CATALOGUE_DEADLINE, Caller, catalogue_failed};
 use crate::session::{self, SessionHandle};
 
-/// A publish that finds no queue asks the cluster whether there is one by now, but not more often than this.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest wait, after a consumer's cancel, for its auto-delete queue to go.
 const AUTO_DELETE_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait of a login for a node that is just starting; below the handshake's own limit.
@@ -55,8 +52,17 @@ pub(crate) struct Broker {
     connections: Connections,
     alarms: Alarms,
     next_subscription: AtomicU64,
-    asked: Mutex<Option<Instant>>,
+    misses: Misses,
     this: OnceLock<std::sync::Weak<Broker>>,
+}
+
+/// Reads for publishes that find no queue.
+#[derive(Default)]
+struct Misses {
+    begun: AtomicU64,
+    /// The last that succeeded, as `begun` counts.
+    proved: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Why a login failed; for the log, not for the client.
@@ -115,7 +121,7 @@ impl Broker {
             connections: Connections::default(),
             alarms,
             next_subscription: AtomicU64::new(0),
-            asked: Mutex::new(None),
+            misses: Misses::default(),
             this: OnceLock::new(),
         });
         broker.this.get_or_init(|| Arc::downgrade(&broker));
@@ -214,15 +220,22 @@ impl Broker {
         self.raft.linearize(LINEARIZE_DEADLINE).await.map_err(|error| catalogue_failed(&error))
     }
 
-    /// Whether a miss is worth a linearizable read: the cluster was not asked a moment ago.
-    pub(crate) fn worth_asking(&self) -> bool {
-        let mut asked = self.asked.lock();
-        let now = Instant::now();
-        if asked.is_some_and(|asked| now.duration_since(asked) < ASK_AGAIN) {
-            return false;
+    /// The same for a publish that found nothing here, however many there are: one read at a time, which serves all that
+    /// came before it began. A read that had begun earlier proves nothing: what it did not see may have been declared since.
+    ///
+    /// # Errors
+    /// As [`Broker::linearize`].
+    pub(crate) async fn linearize_miss(&self) -> Result<(), AmqpError> {
+        let before = self.misses.begun.load(Ordering::Acquire);
+        let _turn = self.misses.turn.lock().await;
+        let proved = self.misses.proved.load(Ordering::Acquire);
+        if proved > before {
+            return Ok(());
         }
-        *asked = Some(now);
-        true
+        let read = self.misses.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        self.linearize().await?;
+        self.misses.proved.store(read, Ordering::Release);
+        Ok(())
     }
 
     /// # Errors

@@ -18,8 +18,9 @@ use warren_proto::shard::{AppliedRecord, OpeningState, Record, StoredMessage};
 use warren_queue::{
     DeadLetter, HostLeader, Input, LeaderConfig, MemoryStore, Output, QueueDirectory, SessionKey,
 };
-use warren_raft::{CatalogueHandle, Proposer, ShardLeadership};
+use warren_raft::{CatalogueHandle, Proposer, ShardLeadership, blocking};
 use warren_store::Replica;
+use warren_store::simulation::{self, Planted};
 use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSettings, QueueSpec, Term, UnixMillis};
 
 use crate::clock;
@@ -175,7 +176,11 @@ fn start(
 ) {
     let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
     let stop = CancellationToken::new();
-    let config = LeaderConfig { cache_bytes: context.cache_bytes, ..LeaderConfig::new(host) };
+    let config = LeaderConfig {
+        cache_bytes: context.cache_bytes,
+        confirm_early: simulation::is_planted(Planted::ConfirmEarly),
+        ..LeaderConfig::new(host)
+    };
     let (loads, loaded) = mpsc::channel(64);
     let task = HostTask {
         host,
@@ -443,10 +448,12 @@ impl HostTask {
             Backend::Raft { replica, .. } => {
                 let (replica, loads) = (replica.clone(), self.loads.clone());
                 let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-                tokio::task::spawn_blocking(move || {
-                    let result = replica.load(queue, after, max_messages as usize, max_bytes);
+                let load = move || replica.load(queue, after, max_messages as usize, max_bytes);
+                tokio::spawn(async move {
+                    // A cancelled load: the runtime is going down.
+                    let Ok(result) = blocking(load).await else { return };
                     // The host has stopped meanwhile: nobody wants it.
-                    let _stopped = loads.blocking_send((queue, result));
+                    let _stopped = loads.send((queue, result)).await;
                 });
             }
         }

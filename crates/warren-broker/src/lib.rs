@@ -29,6 +29,6 @@ pub mod tls;
 pub use alarm::{AlarmSet, Resources};
 pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};
 pub use identity::IdentityError;
-pub use node::{Node, StartError};
+pub use node::{Node, SimulatedWorld, StartError};
 /// The release of RabbitMQ whose behaviour clients may expect.
 pub use warren_amqp::RABBITMQ_VERSION;

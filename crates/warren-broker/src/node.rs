@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use warren_proto::catalogue::Command;
-use warren_raft::{DefaultUser, Leadership, RaftNode, RaftOptions};
+use warren_raft::{DefaultUser, Leadership, RaftNode, RaftOptions, blocking};
+use warren_rpc::network::{Network, Wire};
 use warren_rpc::{Hello, PeerState, PeerTable, Peers, Services};
 use warren_store::{Store, StoreOptions};
 use warren_types::{NodeId, QueueHost, QueueId, SessionId};
@@ -25,7 +26,7 @@ use crate::operator::Operator;
 use crate::remote::RemoteSessions;
 use crate::security::{self, Renewable, Security};
 use crate::tls::{ServerTls, TlsError};
-use crate::{alarm, clock, dead_letter, listener};
+use crate::{alarm, clock, connection, dead_letter, listener};
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
@@ -66,6 +67,31 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
+/// What a node is to its cluster.
+struct Identity {
+    node: NodeId,
+    incarnation: u64,
+    first_start: bool,
+}
+
+/// What a simulated node has instead of a disk and sockets.
+pub struct SimulatedWorld {
+    /// Opened by [`warren_store::simulation::open`].
+    pub store: Store,
+    /// Where the other nodes are reached.
+    pub network: Arc<dyn Network>,
+    /// Connections of other nodes.
+    pub nodes: mpsc::Receiver<Box<dyn Wire>>,
+    /// Connections of clients.
+    pub clients: mpsc::Receiver<Box<dyn Wire>>,
+}
+
+impl std::fmt::Debug for SimulatedWorld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimulatedWorld").finish_non_exhaustive()
+    }
+}
+
 /// A running node.
 pub struct Node {
     broker: Arc<Broker>,
@@ -104,7 +130,7 @@ impl Node {
             let directory = directory.clone();
             let options =
                 StoreOptions { must_exist: identity::has_store(&config.data_dir), ..StoreOptions::default() };
-            tokio::task::spawn_blocking(move || Store::open(&directory, options)).await
+            blocking(move || Store::open(&directory, options)).await
         };
         let store = match store {
             Ok(Ok(store)) => store,
@@ -116,6 +142,71 @@ impl Node {
         identity::note_store(&config.data_dir)?;
 
         let (cluster_security, amqps_tls) = load_security(&config).await?;
+        let renewing = cluster_security.clone();
+        let identity = Identity { node, incarnation, first_start };
+        let (mut started, services) = Self::assemble(config, identity, store, cluster_security).await?;
+        let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
+        let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
+        let renewables = [Some(Renewable::Cluster(renewing)), listener_tls];
+        tokio::spawn(security::follow(renewables.into_iter().flatten().collect(), running.clone()));
+        let peers = broker.peers().clone();
+        tokio::spawn(serve_nodes(cluster, peers, services, running));
+
+        let addresses = |listeners: &[TcpListener]| -> Vec<SocketAddr> {
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        };
+        (started.amqp, started.amqps) = (addresses(&amqp), addresses(&amqps));
+        let listeners = amqp.into_iter().map(|listener| (listener, None));
+        for (listener, tls) in
+            listeners.chain(amqps.into_iter().map(|listener| (listener, amqps_tls.clone())))
+        {
+            let broker = Arc::clone(&broker);
+            tokio::spawn(listener::accept(
+                broker,
+                listener,
+                tls,
+                started.accepting.clone(),
+                started.connections.clone(),
+            ));
+        }
+        Ok(started)
+    }
+
+    /// Starts a node in a simulation: over a store, a network and clients that are given. Call it on a current-thread runtime
+    /// whose thread simulates ([`warren_store::simulation`]).
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing is left running.
+    pub async fn start_simulated(config: BrokerConfig, world: SimulatedWorld) -> Result<Self, StartError> {
+        let (node, first_start) = identity::load_or_draw(&config.data_dir)?;
+        let incarnation = identity::begin(&config.data_dir, clock::now().0)?;
+        identity::note_store(&config.data_dir)?;
+        let SimulatedWorld { store, network, nodes, mut clients } = world;
+        let identity = Identity { node, incarnation, first_start };
+        let (started, services) = Self::assemble(config, identity, store, Security::over(network)).await?;
+        let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
+        let peers = broker.peers().clone();
+        tokio::spawn(
+            async move { warren_rpc::serve_incoming(nodes, peers, services, running.cancelled()).await },
+        );
+        let (connections, accepting) = (started.connections.clone(), started.accepting.clone());
+        connections.clone().spawn(async move {
+            let address = SocketAddr::from(([127, 0, 0, 1], 5672));
+            while let Some(Some(stream)) = accepting.run_until_cancelled(clients.recv()).await {
+                connections.spawn(connection::serve(Arc::clone(&broker), stream, address, address, None));
+            }
+        });
+        Ok(started)
+    }
+
+    /// Everything between the store and the listeners.
+    async fn assemble(
+        config: BrokerConfig,
+        identity: Identity,
+        store: Store,
+        security: Security,
+    ) -> Result<(Self, Services), StartError> {
+        let Identity { node, incarnation, first_start } = identity;
         let hello = Hello {
             node,
             incarnation,
@@ -127,7 +218,7 @@ impl Node {
             sees: Vec::new(),
             zone: config.zone.clone(),
         };
-        let peers = Peers::secured(hello, cluster_security.clone());
+        let peers = Peers::secured(hello, security);
         let options = RaftOptions {
             node,
             incarnation,
@@ -147,7 +238,6 @@ impl Node {
         let raft = RaftNode::start(options, store.clone(), peers.clone()).await?;
         let session = SessionId(u64::from_be_bytes(random().map_err(StartError::Random)?).max(1));
         let hosts = Arc::new(Hosts::default());
-        let accepting = CancellationToken::new();
         let running = CancellationToken::new();
         let cache_bytes = config.cache_bytes / u64::from(config.shards.max(1));
         let broker = Broker::new(
@@ -181,34 +271,18 @@ impl Node {
         tokio::spawn(alarm::follow_peers(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
-        let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
-        let renewables = [Some(Renewable::Cluster(cluster_security)), listener_tls];
-        tokio::spawn(security::follow(renewables.into_iter().flatten().collect(), running.clone()));
-        tokio::spawn(serve_nodes(cluster, peers, services, running.clone()));
-
-        let connections = TaskTracker::new();
-        let addresses = |listeners: &[TcpListener]| -> Vec<SocketAddr> {
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-        };
-        let (amqp_addresses, amqps_addresses) = (addresses(&amqp), addresses(&amqps));
-        let listeners = amqp.into_iter().map(|listener| (listener, None));
-        for (listener, tls) in
-            listeners.chain(amqps.into_iter().map(|listener| (listener, amqps_tls.clone())))
-        {
-            let broker = Arc::clone(&broker);
-            tokio::spawn(listener::accept(broker, listener, tls, accepting.clone(), connections.clone()));
-        }
         let admin = Arc::new(Operator::new(Arc::clone(&broker)));
-        Ok(Self {
+        let started = Self {
             broker,
             store,
             admin,
-            accepting,
+            accepting: CancellationToken::new(),
             running,
-            connections,
-            amqp: amqp_addresses,
-            amqps: amqps_addresses,
-        })
+            connections: TaskTracker::new(),
+            amqp: Vec::new(),
+            amqps: Vec::new(),
+        };
+        Ok((started, services))
     }
 
     /// The operators' surface.
@@ -256,7 +330,7 @@ impl Node {
         self.broker.raft().shutdown().await;
         self.running.cancel();
         let store = self.store;
-        if tokio::task::spawn_blocking(move || store.shutdown()).await.is_err() {
+        if blocking(move || store.shutdown()).await.is_err() {
             warn!("the store did not close in order; its log has everything");
         }
         info!("stopped");
@@ -267,7 +341,7 @@ impl Node {
 async fn load_security(config: &BrokerConfig) -> Result<(Security, Option<ServerTls>), StartError> {
     let (credentials, encryption) = (config.cluster_credentials.clone(), config.cluster_encryption);
     let files = config.amqps_tls.clone().filter(|_| !config.amqps_listen.is_empty());
-    let loading = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+    let loading = blocking(move || -> Result<_, StartError> {
         Ok((Security::load(credentials, encryption)?, files.map(ServerTls::load).transpose()?))
     });
     loading.await.unwrap_or(Err(StartError::Random(getrandom::Error::UNSUPPORTED)))

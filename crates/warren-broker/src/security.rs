@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+use warren_raft::blocking;
 pub use warren_rpc::tls::{Credentials, Encryption, SecretError, Secrets, Security, SecurityError};
 
 use crate::tls::ServerTls;
@@ -57,7 +58,7 @@ pub async fn follow(renewables: Vec<Renewable>, running: CancellationToken) {
         }
         for (renewable, said) in renewables.iter().zip(&mut said) {
             let looked = renewable.clone();
-            let Ok(result) = tokio::task::spawn_blocking(move || looked.reload()).await else { continue };
+            let Ok(result) = blocking(move || looked.reload()).await else { continue };
             match result {
                 Ok(true) => {
                     info!(listener = renewable.name(), "secrets or certificates were read anew");

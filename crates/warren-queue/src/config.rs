@@ -37,6 +37,9 @@ pub struct LeaderConfig {
     /// A session that is not attached for so long is forgotten: its node will not come back as the same session.
     /// Default 24 hours.
     pub forget_session_ms: u64,
+    /// A mistake for the simulation to find: publishes count as applied when they are proposed. Without effect in
+    /// release builds. Default false.
+    pub confirm_early: bool,
 }
 
 impl LeaderConfig {
@@ -57,6 +60,7 @@ impl LeaderConfig {
             reserve_ahead: 256,
             delete_hold_ms: 5000,
             forget_session_ms: 24 * 3600 * 1000,
+            confirm_early: false,
         }
     }
 }

@@ -119,6 +119,35 @@ fn settles_are_repeated_and_claimed_until_they_are_recorded() {
 }
 
 #[test]
+fn what_came_again_is_not_given_back_by_a_return_of_the_first_time() {
+    let mut home = attached();
+    outputs(|out| home.subscribe(consumer(10, 0), out));
+    let deliver = |positions: &[u64]| LeaderFrame::Deliver {
+        subscription: SUBSCRIPTION,
+        queue: Q,
+        deliveries: positions.iter().map(|position| delivery(*position)).collect(),
+    };
+    outputs(|out| home.on_frame(deliver(&[1, 2, 3, 4]), out));
+    home.give_back(Q, &[range(1, 4)], true, true);
+    outputs(|out| home.flush(out));
+    // The leader has it and delivers again; nothing of it is recorded.
+    outputs(|out| home.on_frame(deliver(&[1, 2, 3]), out));
+    home.settle(Q, [Position(2)], false);
+    outputs(|out| home.flush(out));
+    home.disconnected();
+    let out = outputs(|out| home.connected(2, out));
+    let HomeOutput::Send(HomeFrame::Attach(attach)) = &out[0] else { panic!("{out:?}") };
+    assert_eq!(
+        attach.held,
+        [held(Some(10), &[range(1, 1), range(3, 3)]), held(None, &[range(4, 4)]), held(None, &[range(2, 2)])]
+    );
+    let give_back =
+        HomeFrame::Return { seq: 1, queue: Q, ranges: vec![range(4, 4)], failed: true, delivered: true };
+    let settle = HomeFrame::Settle { seq: 2, queue: Q, ranges: vec![range(2, 2)], rejected: false };
+    assert_eq!(out[1..], [HomeOutput::Send(give_back), HomeOutput::Send(settle)]);
+}
+
+#[test]
 fn deliveries_for_a_cancelled_consumer_go_back_unseen() {
     let mut home = attached();
     outputs(|out| home.subscribe(consumer(10, 0), out));

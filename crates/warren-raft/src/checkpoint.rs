@@ -8,6 +8,7 @@ use warren_store::StoreError;
 use warren_types::LogIndex;
 
 use crate::apply::progress::Progress;
+use crate::blocking;
 use crate::group::Group;
 use crate::node::Shared;
 use crate::status;
@@ -78,7 +79,7 @@ pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
         })
         .collect();
     let store = shared.store.clone();
-    let written = tokio::task::spawn_blocking(move || {
+    let written = blocking(move || {
         let mut parts = Vec::new();
         let mut budget = MOVE_BYTES;
         let mut moved = Moved::All;

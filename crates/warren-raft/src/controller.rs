@@ -15,6 +15,7 @@ use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 
 use crate::StartError;
 use crate::arrange::Arranger;
+use crate::blocking;
 use crate::group::Group;
 use crate::member::{self, kind};
 use crate::membership::{self, Wanted, members};
@@ -81,7 +82,7 @@ pub(crate) async fn shards_here(shared: &Shared) -> Result<Vec<ShardId>, StartEr
         (placed.into_iter().map(shard).collect(), others.into_iter().map(shard).collect())
     };
     let store = shared.store.clone();
-    let held = tokio::task::spawn_blocking(move || {
+    let held = blocking(move || {
         let mut held = Vec::new();
         for shard in others {
             if member::holds(&store, GroupId::from(shard))? {

@@ -19,6 +19,7 @@ use warren_rpc::{CallError, ClusterId, Hello, HelloError};
 use warren_store::{Store, StoreError};
 use warren_types::{GroupId, NodeId, UnixMillis};
 
+use crate::blocking;
 use crate::group::Group;
 use crate::member::kind;
 use crate::node::Shared;
@@ -103,7 +104,7 @@ pub(crate) fn load(store: &Store) -> Result<Option<Promise>, StoreError> {
 async fn save(shared: &Shared, promise: Option<&Promise>) -> Result<(), StoreError> {
     let bytes = promise.map(Promise::encode).unwrap_or_default();
     let store = shared.store.clone();
-    let saved = tokio::task::spawn_blocking(move || store.put_blob(BLOB, &bytes)).await;
+    let saved = blocking(move || store.put_blob(BLOB, &bytes)).await;
     saved.unwrap_or(Err(StoreError::ShutDown))
 }
 

@@ -13,6 +13,7 @@ use warren_types::{GroupId, LogIndex, NodeId, Term};
 
 use crate::StartError;
 use crate::apply::Machine;
+use crate::blocking;
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::types::Types;
@@ -86,7 +87,7 @@ impl Group {
     ) -> Result<Arc<Self>, StartError> {
         let opened = {
             let store = store.clone();
-            tokio::task::spawn_blocking(move || store.log(id)).await
+            blocking(move || store.log(id)).await
         };
         let log = opened
             .map_err(|error| StartError::Store(error.to_string()))?

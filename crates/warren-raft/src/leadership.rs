@@ -23,6 +23,9 @@ const FEED_BATCHES: usize = 64;
 /// How often a leader looks whether a majority still answers it.
 const QUORUM_CHECK: Duration = Duration::from_millis(300);
 
+/// After a leadership could not be opened once more, before the next try.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+
 /// A change of what this node leads.
 pub enum Leadership {
     /// This node hosts the shard's queues from now on.
@@ -229,6 +232,8 @@ async fn reopen(
     let barrier = match barrier {
         Ok(written) if *written.log_id.leader_id == term.0 => store_index(written.log_id.index),
         Ok(_) | Err(_) => {
+            // While it hands its leadership over Raft refuses at once: without a pause this would be asked all the time.
+            tokio::time::sleep(REOPEN_PAUSE).await;
             over.cancel();
             return;
         }

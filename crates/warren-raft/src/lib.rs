@@ -6,6 +6,7 @@
 
 mod apply;
 mod arrange;
+mod blocking;
 mod catalogue;
 mod checkpoint;
 mod controller;
@@ -31,6 +32,7 @@ mod transfer;
 mod types;
 mod wire;
 
+pub use blocking::blocking;
 pub use catalogue::CatalogueHandle;
 pub use error::{NotLeader, ProposeError, StartError};
 pub use leadership::{Leadership, ShardLeadership};

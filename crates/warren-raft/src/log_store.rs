@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use warren_store::{GroupLog, LogEntry, StoreError};
 use warren_types::{LogIndex, NodeId, Term};
 
+use crate::blocking;
 use crate::types::{Entry, LogId, Payload, Types, Vote, log_id, raft_index, store_index};
 use crate::wire;
 
@@ -105,7 +106,7 @@ impl LogStore {
             return self.log.read(from, to, max_bytes);
         }
         let log = self.log.clone();
-        let read = tokio::task::spawn_blocking(move || log.read(from, to, max_bytes)).await;
+        let read = blocking(move || log.read(from, to, max_bytes)).await;
         // A cancelled task: the runtime is going down.
         read.unwrap_or(Err(StoreError::ShutDown))
     }
@@ -197,7 +198,7 @@ impl RaftLogStorage<Types> for LogStore {
         let last_log_id = match self.log.first_last() {
             Some((_, last)) => {
                 let log = self.log.clone();
-                let entry = tokio::task::spawn_blocking(move || log.get(last)).await;
+                let entry = blocking(move || log.get(last)).await;
                 let entry = entry.map_err(io::Error::other)?.map_err(failed)?;
                 entry.map(|entry| log_id(entry.term.0, entry.index.0.saturating_sub(1)))
             }

@@ -13,6 +13,7 @@ use warren_store::{Store, StoreError};
 use warren_types::{GroupId, NodeId};
 
 use crate::apply::Machine;
+use crate::blocking;
 use crate::form;
 use crate::group::Group;
 use crate::node::Shared;
@@ -89,7 +90,7 @@ impl MemberService for Service {
             }
             kind::HOLDS => {
                 let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
-                let holds = tokio::task::spawn_blocking(move || holds(&shared.store, group)).await;
+                let holds = blocking(move || holds(&shared.store, group)).await;
                 let holds = holds.map_err(stopped)?.map_err(|error| CallError::Refused(error.to_string()))?;
                 Ok(Bytes::from(vec![u8::from(holds)]))
             }
@@ -195,7 +196,7 @@ fn requests(
 
 async fn take_snapshot(shared: Arc<Shared>, group: Arc<Group>, payload: Bytes) -> Result<Bytes, CallError> {
     let (id, machine) = (group.id, group.machine.clone());
-    let taken = tokio::task::spawn_blocking(move || {
+    let taken = blocking(move || {
         shared.incoming.take(id, payload, || match &machine {
             Machine::Catalogue(_) => Ok(None),
             Machine::Shard(machine) => machine.replica().snapshot_writer().map(Some),

@@ -17,6 +17,7 @@ use warren_types::{AmqpError, GroupId, NodeId, ShardId, Term};
 use crate::apply::Machine;
 use crate::apply::catalogue::CatalogueMachine;
 use crate::apply::shard::ShardMachine;
+use crate::blocking;
 use crate::form::Promise;
 use crate::group::{self, Group};
 use crate::groups::Groups;
@@ -104,7 +105,7 @@ impl Shared {
     pub(crate) async fn start_shard(self: &Arc<Self>, shard: ShardId) -> Result<Arc<Group>, StartError> {
         let id = GroupId::from(shard);
         let store = self.store.clone();
-        let recovered = tokio::task::spawn_blocking(move || {
+        let recovered = blocking(move || {
             let replica = store.replica(shard).map_err(|error| error.to_string())?;
             ShardMachine::recover(replica).map_err(|error| error.to_string())
         });
@@ -154,7 +155,7 @@ impl RaftNode {
         let catalogue = CatalogueHandle::new();
         let stored = {
             let (store, handle) = (store.clone(), catalogue.clone());
-            tokio::task::spawn_blocking(move || {
+            blocking(move || {
                 let machine = CatalogueMachine::recover(&store, handle).map_err(|error| error.to_string())?;
                 let promise = form::load(&store).map_err(|error| error.to_string())?;
                 Ok((machine, promise))

@@ -12,6 +12,7 @@ use warren_rpc::{Peers, RpcError as TransportError};
 use warren_store::{SnapshotReader, SnapshotWriter, StoreError};
 use warren_types::{GroupId, NodeId};
 
+use crate::blocking;
 use crate::member::kind;
 use crate::types::{SnapshotMeta, Types, Vote};
 use crate::wire::{self, Malformed, Reader};
@@ -127,7 +128,7 @@ impl Source {
             Self::Whole(bytes) => Ok(Some(bytes.split_to(CHUNK_BYTES.min(bytes.len())))),
             Self::Shard(held) => {
                 let Some(mut reader) = held.take() else { return Ok(None) };
-                let read = tokio::task::spawn_blocking(move || (reader.next().transpose(), reader)).await;
+                let read = blocking(move || (reader.next().transpose(), reader)).await;
                 let (chunk, reader) = read.map_err(|_| StoreError::ShutDown)?;
                 *held = Some(reader);
                 chunk

@@ -11,6 +11,7 @@ mod generated;
 mod hello;
 mod link;
 mod liveness;
+pub mod network;
 mod peers;
 mod serve;
 mod service;
@@ -21,7 +22,7 @@ pub use error::{CallError, HelloError, RpcError, ServeError};
 pub use hello::{ClusterId, Hello, PROTOCOL};
 pub use liveness::{PeerState, PeerStatus, PeerTable};
 pub use peers::{Peers, StreamPair};
-pub use serve::serve;
+pub use serve::{serve, serve_incoming};
 pub use service::{BROKER, MemberService, Services, SessionService};
 pub use throttle::Throttle;
 

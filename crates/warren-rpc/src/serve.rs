@@ -21,6 +21,7 @@ use crate::dial::{CONNECTION_WINDOW, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_
 use crate::generated::member_server::{Member, MemberServer};
 use crate::generated::{Beat, CallReply, CallRequest, Frame, Greeting};
 use crate::hello::Caller;
+use crate::network;
 use crate::peers::{STREAM_FRAMES, Shared, TARGET_HEADER, host_from_header, pump};
 use crate::throttle::Throttle;
 use crate::tls::{Refusal, Security, Wire, accept};
@@ -49,7 +50,36 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (proved, incoming) = mpsc::channel(1);
     let door = take_in(listener, peers.shared().security.clone(), proved);
-    let incoming = ReceiverStream::new(incoming);
+    // Open streams never end by themselves: a graceful end would wait for ever.
+    tokio::select! {
+        result = run(ReceiverStream::new(incoming), &peers, services) => result,
+        () = door => Ok(()),
+        () = stop => Ok(()),
+    }
+}
+
+/// Serves whoever comes over another network than the system's, until `stop` resolves. Nobody has to prove anything.
+///
+/// # Errors
+/// [`ServeError`] when nobody can come any more.
+pub async fn serve_incoming(
+    incoming: mpsc::Receiver<Box<dyn network::Wire>>,
+    peers: Peers,
+    services: Services,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let incoming = ReceiverStream::new(incoming).map(|stream| Ok(Wire::other(stream)));
+    tokio::select! {
+        result = run(incoming, &peers, services) => result,
+        () = stop => Ok(()),
+    }
+}
+
+async fn run(
+    incoming: impl Stream<Item = io::Result<Wire>>,
+    peers: &Peers,
+    services: Services,
+) -> Result<(), ServeError> {
     let port = Port { shared: peers.shared().clone(), services, refused: Arc::default() };
     let service = MemberServer::new(port)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -62,12 +92,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     let serving = server.add_service(service).serve_with_incoming(incoming);
-    // Open streams never end by themselves: a graceful end would wait for ever.
-    tokio::select! {
-        result = serving => result.map_err(|error| ServeError(crate::dial::describe(&error))),
-        () = door => Ok(()),
-        () = stop => Ok(()),
-    }
+    serving.await.map_err(|error| ServeError(crate::dial::describe(&error)))
 }
 
 /// Accepts connections and passes on those whose other side has proved itself. Does not end.

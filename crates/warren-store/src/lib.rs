@@ -16,6 +16,7 @@ mod reclaim;
 mod replica;
 mod rocks;
 pub mod shard;
+pub mod simulation;
 mod snapshot;
 mod store;
 mod sync;

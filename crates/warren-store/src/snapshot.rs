@@ -21,7 +21,7 @@ use crate::rocks::scan;
 use crate::shard::{Change, ShardState};
 use crate::values::{self, Place};
 use crate::wal::FrozenLog;
-use crate::{LogEntry, StoreError, checksum};
+use crate::{LogEntry, StoreError, checksum, simulation};
 
 /// The layout of the stream.
 const VERSION: u8 = 1;
@@ -40,6 +40,8 @@ const WRITE_BYTES: usize = 4 << 20;
 
 const HEADER: u8 = b'H';
 const END: u8 = b'E';
+/// Where there are no threads, all of a snapshot is read at once.
+const SIMULATED_CHUNKS: usize = 1 << 12;
 
 /// What a snapshot covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +63,20 @@ pub struct SnapshotReader {
 impl SnapshotReader {
     pub(crate) fn start(replica: &Arc<Inner>) -> Result<Self, StoreError> {
         let (tell_meta, meta) = sync_channel(1);
-        let (out, chunks) = sync_channel(1);
         let replica = Arc::clone(replica);
-        // A thread, because a RocksDB snapshot borrows its database: here that borrow lives on a stack.
-        std::thread::Builder::new()
-            .name(format!("snapshot-{}", replica.shard))
-            .spawn(move || stream(&replica, &tell_meta, &out))
-            .map_err(|error| StoreError::Disk { what: "start a thread", reason: error.to_string() })?;
+        let chunks = if simulation::is_on() {
+            let (out, chunks) = sync_channel(SIMULATED_CHUNKS);
+            stream(&replica, &tell_meta, &out);
+            chunks
+        } else {
+            let (out, chunks) = sync_channel(1);
+            // A thread, because a RocksDB snapshot borrows its database: here that borrow lives on a stack.
+            std::thread::Builder::new()
+                .name(format!("snapshot-{}", replica.shard))
+                .spawn(move || stream(&replica, &tell_meta, &out))
+                .map_err(|error| StoreError::Disk { what: "start a thread", reason: error.to_string() })?;
+            chunks
+        };
         let meta = meta.recv().map_err(|_| StoreError::Snapshot("its thread ended at once"))??;
         Ok(Self { meta, chunks })
     }

@@ -19,7 +19,7 @@ use crate::reclaim::Reclaimer;
 use crate::replica::{Inner as ReplicaInner, read_place};
 use crate::rocks::Rocks;
 use crate::sync::{Queue, Task, Work, Writer, Written};
-use crate::wal::{DiskDir, Wal};
+use crate::wal::{DiskDir, LogDir, Wal};
 use crate::{CheckpointPart, Failure, GroupLog, Replica, StoreError, StoreOptions, checksum, keys};
 
 /// The node's log and its one RocksDB. Cheap to clone. The directory is free again when every clone, log and replica is gone.
@@ -71,7 +71,9 @@ impl Store {
     /// than at its end.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let rocks = Arc::new(Rocks::open(dir, &options)?);
-        let wal = open_wal(dir, &rocks, &options)?;
+        let files = DiskDir::new(&dir.join("log"), options.log_segment_bytes);
+        let files = files.map_err(StoreError::io("make its log's directory"))?;
+        let wal = open_wal(Box::new(files), &rocks, &options)?;
         let core = Arc::new(LogCore {
             rocks,
             wal,
@@ -91,16 +93,26 @@ impl Store {
             .name("log-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Disk { what: "start its writer", reason: error.to_string() })?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::assemble(core, logs, written, Some(writer), &options))
+    }
+
+    pub(crate) fn assemble(
+        core: Arc<LogCore>,
+        logs: Arc<Mutex<BTreeMap<GroupId, Arc<Log>>>>,
+        written: Arc<Written>,
+        writer: Option<JoinHandle<()>>,
+        options: &StoreOptions,
+    ) -> Self {
+        Self(Arc::new(Inner {
             core,
             logs,
             replicas: Mutex::new(BTreeMap::new()),
             written,
-            writer: Mutex::new(Some(writer)),
+            writer: Mutex::new(writer),
             reclaimer: Reclaimer::new(options.reclaim_bytes),
             log_segment_bytes: options.log_segment_bytes,
             checkpoint: Arc::new(Mutex::new(())),
-        })))
+        }))
     }
 
     /// The log of a group, recovered from disk at the first call.
@@ -288,7 +300,11 @@ impl Store {
 }
 
 /// The log beside the database. Each knows the other: a log that is gone is not taken for a new one.
-fn open_wal(dir: &Path, rocks: &Rocks, options: &StoreOptions) -> Result<Wal, StoreError> {
+pub(crate) fn open_wal(
+    files: Box<dyn LogDir>,
+    rocks: &Rocks,
+    options: &StoreOptions,
+) -> Result<Wal, StoreError> {
     let key = keys::blob("log");
     let known = match rocks.get_state(&key)? {
         Some(sealed) => Some(
@@ -303,9 +319,7 @@ fn open_wal(dir: &Path, rocks: &Rocks, options: &StoreOptions) -> Result<Wal, St
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let new =
         u64::try_from(now.as_nanos()).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(40);
-    let files = DiskDir::new(&dir.join("log"), options.log_segment_bytes);
-    let files = files.map_err(StoreError::io("make its log's directory"))?;
-    let wal = Wal::open(Box::new(files), options.log_segment_bytes, new)?;
+    let wal = Wal::open(files, options.log_segment_bytes, new)?;
     match known {
         Some(id) if id == wal.id() => {}
         Some(_) => {

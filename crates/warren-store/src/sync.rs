@@ -129,6 +129,13 @@ impl Queue {
         self.room.notify_all();
     }
 
+    /// Takes no more, and forgets what waits: each task holds the log that holds this queue.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let tasks = std::mem::take(&mut self.waiting.lock().tasks);
+        drop(tasks);
+    }
+
     /// Waits for work and moves up to `max_bytes` of it into `batch`. False when the queue is closed and empty. `idle` is
     /// called once if nothing comes for a while.
     fn take(&self, max_bytes: usize, batch: &mut Vec<Task>, idle: impl FnOnce()) -> bool {
@@ -144,6 +151,16 @@ impl Queue {
         while !waiting.urgent && !waiting.closed {
             self.work.wait(&mut waiting);
         }
+        self.move_to(&mut waiting, max_bytes, batch)
+    }
+
+    /// The same without waiting.
+    pub(crate) fn try_take(&self, batch: &mut Vec<Task>) -> bool {
+        let mut waiting = self.waiting.lock();
+        (waiting.urgent || waiting.closed) && self.move_to(&mut waiting, BATCH_BYTES, batch)
+    }
+
+    fn move_to(&self, waiting: &mut Waiting, max_bytes: usize, batch: &mut Vec<Task>) -> bool {
         let mut bytes = 0_usize;
         while let Some(task) = waiting.tasks.front() {
             bytes = bytes.saturating_add(task.bytes);
@@ -180,22 +197,27 @@ impl Writer {
     pub(crate) fn run(self) {
         let mut tasks = Vec::new();
         while self.core.queue.take(BATCH_BYTES, &mut tasks, || self.seal()) {
-            let outcome = self.write(&tasks);
-            if outcome.is_ok() {
-                for task in &tasks {
-                    task.log.written(&task.work);
-                }
-            }
-            for task in tasks.drain(..) {
-                (task.done)(outcome.clone());
-            }
-            self.shrink_tails();
+            self.finish(&mut tasks);
         }
         self.seal();
     }
 
+    /// Writes a batch and tells who waits for it.
+    pub(crate) fn finish(&self, tasks: &mut Vec<Task>) {
+        let outcome = self.write(tasks);
+        if outcome.is_ok() {
+            for task in &*tasks {
+                task.log.written(&task.work);
+            }
+        }
+        for task in tasks.drain(..) {
+            (task.done)(outcome.clone());
+        }
+        self.shrink_tails();
+    }
+
     /// See [`crate::wal::Wal::seal`]. Where it fails, the next write will, too.
-    fn seal(&self) {
+    pub(crate) fn seal(&self) {
         if self.core.failure.check().is_ok()
             && self.core.wal.is_unsealed()
             && let Err(error) = self.core.failure.note(self.core.wal.seal())

@@ -114,6 +114,7 @@ fn ours() -> Dependencies {
     let mut all = normal_dependencies();
     all.remove(env!("CARGO_PKG_NAME")).expect("this crate is in the workspace");
     all.remove("warren-fuzz").expect("the hostile octets are in the workspace");
+    all.remove("warren-simulation").expect("the simulation is in the workspace");
     all
 }
 

@@ -243,7 +243,7 @@ impl Task {
         if matches!(routed, Routed::AskCluster) {
             let broker = Arc::clone(&self.caller.broker);
             self.wait_for(What::Catalogue, async move {
-                if let Err(error) = broker.linearize().await {
+                if let Err(error) = broker.linearize_miss().await {
                     debug!(%error, "a miss could not be confirmed");
                 }
                 Done::CatalogueIsCurrent

@@ -11,7 +11,6 @@ use warren_types::{
 };
 
 use super::Caller;
-use super::direct_reply::is_reply_queue;
 use super::inspect::{inspect, is_plain};
 use crate::confirm::Confirms;
 use crate::delay::take_delay;
@@ -142,10 +141,7 @@ impl Publisher {
                 Ok(route) => route.targets.is_empty(),
                 Err(error) => error.code == ReplyCode::NotFound,
             };
-            // A requester that is not known here has most likely just come, and a lost answer is lost for good.
-            let asks =
-                || is_reply_queue(publish.message.routing_key.as_str()) || caller.broker.worth_asking();
-            if unknown && !certain && asks() {
+            if unknown && !certain {
                 self.batch.push(publish);
                 self.batch.extend(publishes);
                 return Routed::AskCluster;

@@ -146,6 +146,7 @@ impl HomeSession {
     /// A stream to a node that should lead the host is open: attaches. `epoch` is higher than any used before.
     pub fn connected(&mut self, epoch: u64, outputs: &mut Vec<HomeOutput>) {
         self.collect_settles();
+        self.forget_superseded();
         self.link = Link::Attaching { epoch };
         self.sent = 0;
         self.credit.clear();
@@ -533,6 +534,36 @@ impl HomeSession {
             }
             self.sent += messages.len();
             outputs.push(HomeOutput::Send(HomeFrame::Publish { first_seq, messages }));
+        }
+    }
+
+    /// Takes out of what will be repeated what came again since and is held, or was let go once more. The leader was told
+    /// of the first time, for it delivered a second time; told again, it would take it for the second delivery, and give to
+    /// others what is held here.
+    fn forget_superseded(&mut self) {
+        let mut later: BTreeMap<QueueId, PositionSet> = BTreeMap::new();
+        for (queue, held) in &self.held {
+            let positions = later.entry(*queue).or_default();
+            held.iter().for_each(|(position, _)| {
+                positions.insert(position);
+            });
+        }
+        for frame in self.unsettled.iter_mut().rev() {
+            let (HomeFrame::Settle { queue, ranges, .. } | HomeFrame::Return { queue, ranges, .. }) = frame
+            else {
+                continue;
+            };
+            let later = later.entry(*queue).or_default();
+            let mut kept = PositionSet::new();
+            for range in std::mem::take(ranges) {
+                kept.insert_range(range);
+                for superseded in later.take_range(range) {
+                    kept.take_range(superseded);
+                }
+                later.insert_range(range);
+            }
+            // Also when nothing is left: its sequence counts.
+            *ranges = kept.ranges().collect();
         }
     }
 

@@ -36,6 +36,13 @@ impl HostLeader {
                 break;
             }
             self.in_flight.push_back(promises);
+            if cfg!(debug_assertions) && self.config.confirm_early {
+                for op in &ops {
+                    if let Op::Enqueue(enqueue) = op {
+                        self.sessions.applied(enqueue.session, enqueue.last_seq);
+                    }
+                }
+            }
             outputs.push(Output::Record(record(now, ops)));
         }
         if !self.gather.has_ops()

@@ -15,6 +15,7 @@ use warren_types::GroupId;
 
 use crate::apply::progress::Progress;
 use crate::apply::{fatal, whole};
+use crate::blocking;
 use crate::catalogue::CatalogueHandle;
 use crate::snapshot::SnapshotData;
 use crate::types::{Kind, Response, SnapshotMeta, Types};
@@ -120,7 +121,7 @@ impl CatalogueMachine {
         let progress = Progress { applied: meta.last_log_id, membership: meta.last_membership.clone() };
         // Durable before it counts: openraft purges the log up to here right after.
         let (store, part) = (self.store.clone(), part(&progress, bytes));
-        let written = tokio::task::spawn_blocking(move || store.checkpoint(vec![part])).await;
+        let written = blocking(move || store.checkpoint(vec![part])).await;
         written.map_err(io::Error::other)?.map_err(fatal)?;
         self.handle.replace(catalogue, progress.index());
         let mut inner = self.inner.lock();

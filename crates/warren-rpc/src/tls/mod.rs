@@ -24,6 +24,8 @@ pub(crate) use stream::Wire;
 
 use keys::Keys;
 
+use crate::network::Network;
+
 /// What a node proves itself with.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
@@ -114,6 +116,8 @@ struct Inner {
     encryption: Encryption,
     /// `None`: plain.
     current: RwLock<Option<Arc<Keys>>>,
+    /// `None`: the system's.
+    network: Option<Arc<dyn Network>>,
 }
 
 impl Security {
@@ -124,6 +128,19 @@ impl Security {
             credentials: Credentials::None,
             encryption: Encryption::Always,
             current: RwLock::new(None),
+            network: None,
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// Without any proof, over another network than the system's.
+    #[must_use]
+    pub fn over(network: Arc<dyn Network>) -> Self {
+        let inner = Inner {
+            credentials: Credentials::None,
+            encryption: Encryption::Always,
+            current: RwLock::new(None),
+            network: Some(network),
         };
         Self(Arc::new(inner))
     }
@@ -134,7 +151,8 @@ impl Security {
     /// [`SecurityError`]: a file or a secret cannot be used.
     pub fn load(credentials: Credentials, encryption: Encryption) -> Result<Self, SecurityError> {
         let keys = Keys::load(&credentials, encryption, None)?;
-        Ok(Self(Arc::new(Inner { credentials, encryption, current: RwLock::new(keys.map(Arc::new)) })))
+        let current = RwLock::new(keys.map(Arc::new));
+        Ok(Self(Arc::new(Inner { credentials, encryption, current, network: None })))
     }
 
     /// Reads the files again; connections that are opened from now on use what they say. True when that is something
@@ -155,6 +173,10 @@ impl Security {
     #[must_use]
     pub fn is_proved(&self) -> bool {
         self.0.current.read().is_some()
+    }
+
+    pub(crate) fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.0.network.as_ref()
     }
 
     pub(crate) fn keys(&self) -> Option<Arc<Keys>> {

@@ -10,6 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::network;
+
 /// A connection that may be used.
 pub(crate) struct Wire {
     kind: Kind,
@@ -20,6 +22,7 @@ pub(crate) struct Wire {
 enum Kind {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn network::Wire>),
 }
 
 impl Wire {
@@ -29,6 +32,10 @@ impl Wire {
 
     pub(super) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
         Self { kind: Kind::Tls(Box::new(stream.into())), _place: None }
+    }
+
+    pub(crate) fn other(stream: Box<dyn network::Wire>) -> Self {
+        Self { kind: Kind::Other(stream), _place: None }
     }
 
     pub(crate) fn holding(self, place: OwnedSemaphorePermit) -> Self {
@@ -45,6 +52,7 @@ impl AsyncRead for Wire {
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -54,6 +62,7 @@ impl AsyncWrite for Wire {
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Other(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -65,6 +74,7 @@ impl AsyncWrite for Wire {
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -72,6 +82,7 @@ impl AsyncWrite for Wire {
         match &self.kind {
             Kind::Plain(stream) => stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Other(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -79,6 +90,7 @@ impl AsyncWrite for Wire {
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -86,6 +98,7 @@ impl AsyncWrite for Wire {
         match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

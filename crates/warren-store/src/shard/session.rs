@@ -3,9 +3,13 @@
 use warren_types::SessionId;
 
 use super::apply::ShardState;
+use crate::simulation::{self, Planted};
 
 impl ShardState {
     pub(super) fn pass_session(&mut self, session: SessionId, seq: u64) {
+        if simulation::is_planted(Planted::ForgetSequence) {
+            return;
+        }
         let passed = self.sessions.entry(session).or_default();
         *passed = (*passed).max(seq);
         self.changed_sessions.insert(session);

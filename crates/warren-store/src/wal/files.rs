@@ -14,7 +14,7 @@ use rustix::fs::FallocateFlags;
 const SPARES: usize = 2;
 
 /// An open segment.
-pub(crate) trait LogFile: Send + Sync {
+pub trait LogFile: Send + Sync {
     /// Writes all of `parts`, one after the other. Durable after [`LogFile::sync`]. One caller at a time.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ pub(crate) trait LogFile: Send + Sync {
 }
 
 /// Where segments are.
-pub(crate) trait LogDir: Send + Sync {
+pub trait LogDir: Send + Sync {
     /// The numbers of the segments that are there, in any order.
     ///
     /// # Errors

@@ -1,0 +1,133 @@
+//! What lets a whole cluster run in one thread, with a disk and a clock that a seed decides about (`tests/simulation`).
+//! Everything here belongs to the thread that calls [`begin`]; a node of a real cluster never does.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use parking_lot::Mutex;
+
+use crate::log::LogCore;
+use crate::rocks::Rocks;
+use crate::store::{Store, open_wal};
+use crate::sync::{Queue, Task, Writer, Written};
+pub use crate::wal::{LogDir, LogFile};
+use crate::{Failure, StoreError, StoreOptions};
+
+thread_local! {
+    static ON: Cell<bool> = const { Cell::new(false) };
+    #[cfg(debug_assertions)]
+    static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };
+}
+
+/// Begins a simulation on this thread: from now on what blocks is done where it is called for, and no thread is started.
+pub fn begin() {
+    ON.set(true);
+}
+
+/// Whether this thread simulates.
+#[must_use]
+pub fn is_on() -> bool {
+    ON.get()
+}
+
+/// A mistake that a simulation must find. None of them can be made in a release build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// The log is not synced.
+    SkipSync,
+    /// A leader takes its record for committed when it has proposed it.
+    ConfirmEarly,
+    /// Replicas do not remember how far a session has come.
+    ForgetSequence,
+    /// A leader opens its shard before an entry of its own term is applied.
+    ServeEarly,
+}
+
+/// Makes the mistake on this thread from now on.
+#[cfg(debug_assertions)]
+pub fn plant(mistake: Planted) {
+    PLANTED.set(Some(mistake));
+}
+
+/// Whether the mistake is to be made.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_planted(mistake: Planted) -> bool {
+    PLANTED.get() == Some(mistake)
+}
+
+/// Never, in a release build.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn is_planted(_mistake: Planted) -> bool {
+    false
+}
+
+/// The log's writer, without a thread: it writes when it is told to.
+pub struct LogWriter {
+    writer: Writer,
+    batch: Vec<Task>,
+}
+
+impl LogWriter {
+    /// Takes what waits, if something does that cannot wait longer. It is written by [`LogWriter::finish`]; until then
+    /// nothing else can be taken.
+    pub fn take(&mut self) -> bool {
+        !self.batch.is_empty() || self.writer.core.queue.try_take(&mut self.batch)
+    }
+
+    /// Writes and syncs what was taken and tells who waits for it.
+    pub fn finish(&mut self) {
+        self.writer.finish(&mut self.batch);
+    }
+
+    /// Writes that the last batch was whole: nothing has come for a while.
+    pub fn seal(&self) {
+        self.writer.seal();
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        // As when a process dies: nobody is told.
+        self.writer.core.queue.abandon();
+    }
+}
+
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter").field("taken", &self.batch.len()).finish_non_exhaustive()
+    }
+}
+
+/// Opens a store whose log is in `log` and is written only by the [`LogWriter`]. The database is in `dir`.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn open(
+    dir: &Path,
+    options: StoreOptions,
+    log: Box<dyn LogDir>,
+) -> Result<(Store, LogWriter), StoreError> {
+    let rocks = Arc::new(Rocks::open(dir, &options)?);
+    let wal = open_wal(log, &rocks, &options)?;
+    let core = Arc::new(LogCore {
+        rocks,
+        wal,
+        queue: Queue::new(options.queue_bytes),
+        failure: Failure::default(),
+        tail_bytes: AtomicUsize::new(0),
+    });
+    let logs = Arc::new(Mutex::default());
+    let written = Arc::new(Written::default());
+    let writer = Writer {
+        core: Arc::clone(&core),
+        logs: Arc::clone(&logs),
+        written: Arc::clone(&written),
+        tail_limit: options.tail_bytes,
+    };
+    let store = Store::assemble(core, logs, written, None, &options);
+    Ok((store, LogWriter { writer, batch: Vec::new() }))
+}
