@@ -4,16 +4,12 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use parking_lot::Mutex;
-
-use crate::log::LogCore;
 use crate::rocks::Rocks;
-use crate::store::{Store, open_wal};
-use crate::sync::{Queue, Task, Writer, Written};
+use crate::store::{Store, open_wal, parts};
+use crate::sync::{Task, Writer};
 pub use crate::wal::{LogDir, LogFile};
-use crate::{Failure, StoreError, StoreOptions};
+use crate::{StoreError, StoreOptions};
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
@@ -113,21 +109,7 @@ pub fn open(
 ) -> Result<(Store, LogWriter), StoreError> {
     let rocks = Arc::new(Rocks::open(dir, &options)?);
     let wal = open_wal(log, &rocks, &options)?;
-    let core = Arc::new(LogCore {
-        rocks,
-        wal,
-        queue: Queue::new(options.queue_bytes),
-        failure: Failure::default(),
-        tail_bytes: AtomicUsize::new(0),
-    });
-    let logs = Arc::new(Mutex::default());
-    let written = Arc::new(Written::default());
-    let writer = Writer {
-        core: Arc::clone(&core),
-        logs: Arc::clone(&logs),
-        written: Arc::clone(&written),
-        tail_limit: options.tail_bytes,
-    };
+    let (core, logs, written, writer) = parts(rocks, wal, &options);
     let store = Store::assemble(core, logs, written, None, &options);
     Ok((store, LogWriter { writer, batch: Vec::new() }))
 }

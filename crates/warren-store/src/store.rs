@@ -74,21 +74,7 @@ impl Store {
         let files = DiskDir::new(&dir.join("log"), options.log_segment_bytes);
         let files = files.map_err(StoreError::io("make its log's directory"))?;
         let wal = open_wal(Box::new(files), &rocks, &options)?;
-        let core = Arc::new(LogCore {
-            rocks,
-            wal,
-            queue: Queue::new(options.queue_bytes),
-            failure: Failure::default(),
-            tail_bytes: AtomicUsize::new(0),
-        });
-        let logs = Arc::new(Mutex::new(BTreeMap::new()));
-        let written = Arc::new(Written::default());
-        let writer = Writer {
-            core: Arc::clone(&core),
-            logs: Arc::clone(&logs),
-            written: Arc::clone(&written),
-            tail_limit: options.tail_bytes,
-        };
+        let (core, logs, written, writer) = parts(rocks, wal, &options);
         let writer = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || writer.run())
@@ -98,7 +84,7 @@ impl Store {
 
     pub(crate) fn assemble(
         core: Arc<LogCore>,
-        logs: Arc<Mutex<BTreeMap<GroupId, Arc<Log>>>>,
+        logs: Logs,
         written: Arc<Written>,
         writer: Option<JoinHandle<()>>,
         options: &StoreOptions,
@@ -297,6 +283,33 @@ impl Store {
     pub fn shutdown(self) {
         self.0.stop();
     }
+}
+
+/// The groups' logs that were asked for.
+pub(crate) type Logs = Arc<Mutex<BTreeMap<GroupId, Arc<Log>>>>;
+
+/// The pieces of a store that is being opened, before anything is written.
+pub(crate) fn parts(
+    rocks: Arc<Rocks>,
+    wal: Wal,
+    options: &StoreOptions,
+) -> (Arc<LogCore>, Logs, Arc<Written>, Writer) {
+    let core = Arc::new(LogCore {
+        rocks,
+        wal,
+        queue: Queue::new(options.queue_bytes),
+        failure: Failure::default(),
+        tail_bytes: AtomicUsize::new(0),
+    });
+    let logs = Logs::default();
+    let written = Arc::new(Written::default());
+    let writer = Writer {
+        core: Arc::clone(&core),
+        logs: Arc::clone(&logs),
+        written: Arc::clone(&written),
+        tail_limit: options.tail_bytes,
+    };
+    (core, logs, written, writer)
 }
 
 /// The log beside the database. Each knows the other: a log that is gone is not taken for a new one.
