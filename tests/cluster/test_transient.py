@@ -25,3 +25,18 @@ def test_publishes_to_a_transient_queue_whose_node_died_are_answered(cluster):
         answered = max(answered, got.delivery_tag) if got.multiple else answered + 1
     assert nacked, "what was on its way to a dead node's memory cannot be safe"
     publisher.close()
+
+
+def test_a_question_to_a_transient_queue_whose_node_died_is_answered_by_its_new_node(cluster):
+    host, other = cluster.nodes[0], cluster.nodes[1]
+    owner = amqp.Client(*host.address)
+    owner.login()
+    owner.channel(1)
+    owner.declare(1, "in-memory")
+    asker = amqp.Client(*other.address, timeout_s=25)
+    asker.login()
+    asker.channel(1)
+    assert asker.ready(1, "in-memory") == 0
+    host.kill()
+    assert asker.get(1, "in-memory") is None
+    asker.close()

@@ -4,6 +4,7 @@ own suites count on that, since RabbitMQ's queues take a channel's publishes, ge
 import itertools
 
 import pytest
+from kit import amqp
 from kit.wait import eventually
 
 
@@ -124,3 +125,63 @@ def test_declaring_a_queue_again_keeps_it_from_expiring(client, queue):
     rounds = iter(range(12))
     # Each of these waits is shorter than the time to live, all of them together are longer.
     eventually(lambda: client.ready(1, leased) == 0 and next(rounds) == 11, "it was declared again and again", every_s=0.25)
+
+
+def test_nothing_is_answered_behind_a_publish_that_closes_its_channel(client):
+    refused = client.publish_bytes(1, "no such exchange", "", b"m")
+    text = "NOT_FOUND - no exchange 'no such exchange' in vhost '/'"
+    for behind in (
+        [("basic.qos", {"prefetch_count": 1})],
+        [("confirm.select", {})],
+        [("tx.select", {})],
+        [("basic.cancel", {"consumer_tag": "none"})],
+        [("basic.recover", {"requeue": True})],
+        [("basic.ack", {"delivery_tag": 7})],
+        [("basic.qos", {"prefetch_count": 1}), ("confirm.select", {}), ("queue.declare", {"exclusive": True})],
+    ):
+        methods = b"".join(
+            amqp.frame(amqp.FRAME_METHOD, 1, amqp.encode_method(name, **given)) for name, given in behind
+        )
+        client.send_bytes(refused + methods)
+        client.expect_channel_close(1, 404, text, "basic.publish")
+        # Nothing came before, and nothing comes after.
+        client.channel(1)
+
+
+def test_what_no_queue_takes_comes_back_before_the_channel_closes(client, name):
+    for _ in range(10):
+        client.send_bytes(client.publish_bytes(1, "", name("none"), b"m", mandatory=True))
+        client.send(1, "channel.close", reply_code=200, reply_text="")
+        assert client.expect("basic.return", 1).body == b"m"
+        client.expect("channel.close-ok", 1)
+        client.channel(1)
+
+
+@pytest.mark.parametrize("asks", ["get", "declare"])
+@pytest.mark.parametrize("dies", ["rejected", "maxlen", "expired", "delivery_limit"])
+def test_what_died_is_in_the_queue_of_the_dead_when_its_client_looks(client, name, dies, asks):
+    dead = name("dead")
+    client.declare(1, dead, durable=True)
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+    if dies == "maxlen":
+        arguments["x-max-length"] = 1
+    if dies == "delivery_limit":
+        arguments |= {"x-queue-type": "quorum", "x-delivery-limit": 0}
+    source = name("source")
+    client.declare(1, source, durable=True, arguments=arguments)
+    for i in range(20):
+        if dies == "expired":
+            client.publish(1, "", source, b"%d" % i, expiration="0")
+        else:
+            client.publish(1, "", source, b"%d" % i)
+        if dies in ("rejected", "delivery_limit"):
+            tag = client.get(1, source).delivery_tag
+            client.send(1, "basic.reject", delivery_tag=tag, requeue=dies == "delivery_limit")
+        if dies == "maxlen":
+            client.publish(1, "", source, b"the next")
+        if asks == "get":
+            assert client.get(1, dead, no_ack=True) is not None, f"round {i}"
+            if dies == "maxlen":
+                client.call(1, "queue.purge", queue=source)
+        else:
+            assert client.ready(1, dead) == (2 * i + 1 if dies == "maxlen" else i + 1), f"round {i}"

@@ -60,9 +60,8 @@ pub(crate) struct Broker {
 #[derive(Default)]
 struct Misses {
     begun: AtomicU64,
-    /// The last that succeeded, as `begun` counts.
-    proved: AtomicU64,
-    turn: tokio::sync::Mutex<()>,
+    /// What came of the last, and which that was, as `begun` counts.
+    turn: tokio::sync::Mutex<Option<(u64, Result<(), AmqpError>)>>,
 }
 
 /// Why a login failed; for the log, not for the client.
@@ -227,15 +226,17 @@ impl Broker {
     /// As [`Broker::linearize`].
     pub(crate) async fn linearize_miss(&self) -> Result<(), AmqpError> {
         let before = self.misses.begun.load(Ordering::Acquire);
-        let _turn = self.misses.turn.lock().await;
-        let proved = self.misses.proved.load(Ordering::Acquire);
-        if proved > before {
-            return Ok(());
+        let mut last = self.misses.turn.lock().await;
+        if let Some((read, came)) = &*last
+            && *read > before
+        {
+            return came.clone();
         }
         let read = self.misses.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        self.linearize().await?;
-        self.misses.proved.store(read, Ordering::Release);
-        Ok(())
+        let came = self.linearize().await;
+        // Of a failure, too: without a leader each would wait for its own to fail.
+        *last = Some((read, came.clone()));
+        came
     }
 
     /// # Errors
@@ -343,7 +344,7 @@ impl Broker {
         let Some(spec) = self.catalogue().read().queue_by_id(queue).cloned() else { return };
         let settled = async {
             // Answered after the leader has seen the consumer go.
-            match self.session(spec.host).ask(Ask::Info { queue, uses: false }).await {
+            match self.session(spec.host).ask(Ask::Info { queue, uses: false, after_deaths: false }).await {
                 Some(Answer::Info(counts)) if counts.consumers == 0 => {}
                 Some(_) | None => return,
             }
@@ -361,7 +362,7 @@ impl Broker {
     /// Waits until a queue's leader has handed out what it could of all that this node published before; not for long.
     pub(crate) async fn settle_deliveries(&self, host: QueueHost, queue: QueueId) {
         let session = self.session(host);
-        let settled = session.ask(Ask::Info { queue, uses: false });
+        let settled = session.ask(Ask::Info { queue, uses: false, after_deaths: false });
         // The consumer ends anyway; what is published goes to the next one.
         let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, settled).await;
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
@@ -28,15 +29,26 @@ use crate::session::SessionInput;
 /// Taken in one turn.
 const PER_TURN: usize = 128;
 
+/// Between attempts to learn from the cluster where dead messages go.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Where a host's task learns which of its dead letters are safe.
 pub(crate) type Buried = Mailbox<(QueueId, Position)>;
 
 /// A dead message, and who waits for it.
 pub(crate) struct Burial {
     /// The queue that it left, as the catalogue had it then.
-    pub(crate) spec: Arc<QueueSpec>,
-    pub(crate) letter: Box<DeadLetter>,
-    pub(crate) done: Arc<Buried>,
+    spec: Arc<QueueSpec>,
+    letter: Box<DeadLetter>,
+    done: Arc<Buried>,
+    /// The cluster has been asked where it goes: what the catalogue here does not have is not there.
+    certain: bool,
+}
+
+impl Burial {
+    pub(crate) fn new(spec: Arc<QueueSpec>, letter: Box<DeadLetter>, done: Arc<Buried>) -> Self {
+        Self { spec, letter, done, certain: false }
+    }
 }
 
 struct Outstanding {
@@ -57,8 +69,26 @@ pub(crate) async fn run(broker: Arc<Broker>, burials: Arc<Mailbox<Burial>>, runn
         tokio::select! {
             () = running.cancelled() => break,
             _ = confirms.recv_many(&mut told, PER_TURN) => undertaker.confirmed(&mut told),
-            _ = burials.recv_many(&mut taken, PER_TURN) => undertaker.bury(&mut taken),
+            _ = burials.recv_many(&mut taken, PER_TURN) => {
+                let unknown = undertaker.bury(&mut taken);
+                if !unknown.is_empty() {
+                    let (broker, burials) = (Arc::clone(&undertaker.broker), Arc::clone(&burials));
+                    tokio::spawn(running.clone().run_until_cancelled_owned(ask_cluster(broker, unknown, burials)));
+                }
+            }
         }
+    }
+}
+
+/// Makes the catalogue here as new as the cluster's, however long that takes (their queues keep the messages), and hands
+/// them in again.
+async fn ask_cluster(broker: Arc<Broker>, unknown: Vec<Burial>, burials: Arc<Mailbox<Burial>>) {
+    while let Err(error) = broker.linearize_miss().await {
+        debug!(%error, "dead messages wait to know where they go");
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    for burial in unknown {
+        let _stopping = burials.push(Burial { certain: true, ..burial });
     }
 }
 
@@ -69,18 +99,26 @@ struct Undertaker {
 }
 
 impl Undertaker {
-    fn bury(&mut self, burials: &mut Vec<Burial>) {
+    /// Sends each on its way. Gives back those for which the catalogue here has no queue, though the cluster may.
+    fn bury(&mut self, burials: &mut Vec<Burial>) -> Vec<Burial> {
+        let mut unknown = Vec::new();
         let mut batches = Batches::new();
         {
             let catalogue = self.broker.catalogue().read();
             let time = clock::now().0 / 1000;
             for burial in burials.drain(..) {
                 let (queue, position) = (burial.letter.queue, burial.letter.position);
-                let targets = route(&catalogue, &burial, time);
-                if targets.is_empty() {
-                    let _stopped = burial.done.push((queue, position));
-                    continue;
-                }
+                let targets = match route(&catalogue, &burial, time) {
+                    Some(targets) if !targets.is_empty() => targets,
+                    None if !burial.certain => {
+                        unknown.push(burial);
+                        continue;
+                    }
+                    Some(_) | None => {
+                        let _stopped = burial.done.push((queue, position));
+                        continue;
+                    }
+                };
                 self.number += 1;
                 let number = self.number;
                 let token =
@@ -108,6 +146,7 @@ impl Undertaker {
                 Err(TrySendError::Closed(_)) => debug!(%host, "stopping: the next leader buries them"),
             }
         }
+        unknown
     }
 
     /// A target that refuses a dead letter has dropped it: that too is the end of it.
@@ -141,14 +180,14 @@ impl Undertaker {
     }
 }
 
-/// The changed message for each host with a queue that gets it. Nothing where there is no such exchange, no route, or
-/// only a way round in a circle: then the message is dropped.
-fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, SessionPublish)> {
+/// The changed message for each host with a queue that gets it: no host where there is only a way round in a circle.
+/// `None` where there is no such exchange or no route.
+fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Option<Vec<(QueueHost, SessionPublish)>> {
     let Burial { spec, letter, .. } = burial;
     let settings = &letter.settings;
-    let Some(name) = settings.dead_letter_exchange.as_deref() else { return Vec::new() };
+    let name = settings.dead_letter_exchange.as_deref()?;
     // A name that is too long names nothing.
-    let Ok(exchange) = ShortStr::try_from(name) else { return Vec::new() };
+    let exchange = ShortStr::try_from(name).ok()?;
     let key = settings.dead_letter_routing_key.as_deref().and_then(|key| ShortStr::try_from(key).ok());
     let death = Death {
         queue: &spec.name,
@@ -168,9 +207,10 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, S
     let property = |property| hashed_property(&dead.message, property);
     let input = RouteInput { property: &property, random: &draw, ..RouteInput::new(&keys, &headers) };
     if let Err(missing) = catalogue.route(&spec.vhost, name, input, &mut set) {
-        debug!(queue = %spec.name, %missing, "a dead message is dropped");
-        return Vec::new();
+        debug!(queue = %spec.name, %missing, "no exchange for a dead message");
+        return None;
     }
+    set.iter().next()?;
     let mut targets: Vec<(QueueHost, SessionPublish)> = Vec::new();
     for (host, queue) in set.iter() {
         let circle = catalogue.queue_by_id(queue).is_some_and(|target| dead.would_cycle(&target.name));
@@ -186,5 +226,5 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Vec<(QueueHost, S
             }
         }
     }
-    targets
+    Some(targets)
 }

@@ -411,8 +411,8 @@ impl HostTask {
     fn dead_letter(&mut self, letter: Box<DeadLetter>, answers: &mut Vec<Input>) {
         let (queue, position) = (letter.queue, letter.position);
         let spec = self.catalogue.read().queue_by_id(queue).cloned();
-        let taken = spec
-            .is_some_and(|spec| self.burials.push(Burial { spec, letter, done: Arc::clone(&self.buried) }));
+        let taken =
+            spec.is_some_and(|spec| self.burials.push(Burial::new(spec, letter, Arc::clone(&self.buried))));
         if !taken {
             // The queue was deleted a moment ago, and its messages with it.
             answers.push(Input::DeadLettered { queue, position });

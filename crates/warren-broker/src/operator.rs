@@ -286,10 +286,11 @@ impl Admin for Operator {
 
     async fn queue(&self, vhost: &str, name: &str) -> Option<QueueInfo> {
         let spec = self.find(vhost, name).ok()?;
-        let counts = match self.ask(spec.host, Ask::Info { queue: spec.id, uses: false }).await {
-            Some(Answer::Info(counts)) => Some(counts),
-            Some(_) | None => None,
-        };
+        let counts =
+            match self.ask(spec.host, Ask::Info { queue: spec.id, uses: false, after_deaths: false }).await {
+                Some(Answer::Info(counts)) => Some(counts),
+                Some(_) | None => None,
+            };
         Some(self.info(spec, counts))
     }
 

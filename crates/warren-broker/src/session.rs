@@ -32,8 +32,10 @@ const INPUTS_PER_TURN: usize = 64;
 const FRAMES_PER_TURN: usize = 128;
 /// Publishes that may be unconfirmed before publishers wait.
 const UNCONFIRMED_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Between attempts to reach a leader that is not there (yet).
-const RETRY: Duration = Duration::from_millis(50);
+/// Most between attempts to reach a leader that is not there (yet).
+const RETRY_MAX: Duration = Duration::from_millis(50);
+/// Before the second attempt; doubled each time. The first is made at once.
+const RETRY_MIN: Duration = Duration::from_millis(1);
 
 /// What connections ask of a session.
 pub(crate) enum SessionInput {
@@ -103,6 +105,9 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         host,
         home: HomeSession::new(config),
         epoch: 0,
+        eagerness: Eagerness::default(),
+        dialled: None,
+        was_attached: false,
         inputs: receiver,
         outbox: VecDeque::new(),
         consumers: HashMap::new(),
@@ -134,6 +139,32 @@ enum FromLeader {
 
 /// The stream is of no more use.
 struct Ended;
+
+/// How eagerly a leader is looked for: the longer it has not answered, the less. A node that is gone would else be dialled
+/// on every round trip; one that takes over is kept waiting no longer than it has taken so far.
+#[derive(Debug, Default)]
+struct Eagerness {
+    failures: u32,
+}
+
+impl Eagerness {
+    fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// A leader has answered, or another one is known.
+    fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Before the next attempt.
+    fn pause(&self) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            failures => RETRY_MIN.saturating_mul(1 << (failures - 1).min(10)).min(RETRY_MAX),
+        }
+    }
+}
 
 impl FromLeader {
     /// Waits for frames. Cancel safe.
@@ -228,6 +259,11 @@ struct SessionTask {
     host: QueueHost,
     home: HomeSession,
     epoch: u64,
+    eagerness: Eagerness,
+    /// The node that was to lead at the last attempt.
+    dialled: Option<NodeId>,
+    /// The last stream's other end has led.
+    was_attached: bool,
     inputs: mpsc::Receiver<SessionInput>,
     outbox: VecDeque<HomeFrame>,
     consumers: HashMap<SubscriptionId, Consumer>,
@@ -250,7 +286,12 @@ impl SessionTask {
         let mut revisions = self.broker.catalogue().revision();
         loop {
             if link.is_none() && connecting.is_none() {
-                connecting = Some(self.connect());
+                let leader = self.leader();
+                if leader != self.dialled {
+                    self.eagerness.renew();
+                }
+                self.dialled = leader;
+                connecting = Some(self.connect(leader));
             }
             let has_link = link.is_some();
             let sends = has_link && !self.outbox.is_empty();
@@ -277,6 +318,10 @@ impl SessionTask {
                     for frame in frames.drain(..) {
                         self.home.on_frame(frame, &mut self.outputs);
                     }
+                    if self.home.is_attached() {
+                        self.was_attached = true;
+                        self.eagerness.renew();
+                    }
                     let not_leader = self.outputs.contains(&HomeOutput::NotLeader);
                     if received.is_err() || not_leader {
                         self.act();
@@ -293,11 +338,15 @@ impl SessionTask {
                 }
                 Turn::Connected(connected) => {
                     connecting = None;
-                    if connected.is_none() && may_move {
-                        self.abandon();
+                    if connected.is_none() {
+                        self.eagerness.failed();
+                        if may_move {
+                            self.abandon();
+                        }
                     }
                     if let Some(connected) = connected {
                         self.epoch += 1;
+                        self.was_attached = false;
                         self.outbox.clear();
                         self.home.connected(self.epoch, &mut self.outputs);
                         link = Some(connected);
@@ -308,7 +357,9 @@ impl SessionTask {
                     if link.as_ref().is_some_and(|link| leader.is_some_and(|leader| leader != link.node)) {
                         self.lose(&mut link);
                     }
-                    if link.is_none() {
+                    // Here a host may just have begun; elsewhere only another leader is worth less patience.
+                    if link.is_none() && (leader != self.dialled || leader == Some(self.broker.node())) {
+                        self.eagerness.renew();
                         connecting = None;
                     }
                 }
@@ -322,6 +373,9 @@ impl SessionTask {
     /// The stream ended: everything that is not confirmed is kept and offered to the next leader.
     fn lose(&mut self, link: &mut Option<Link>) {
         if link.take().is_some() {
+            if !self.was_attached {
+                self.eagerness.failed();
+            }
             debug!(host = %self.host, "lost the leader");
             self.home.disconnected();
             self.outbox.clear();
@@ -381,12 +435,15 @@ impl SessionTask {
         }
     }
 
-    /// Looks for the leader; waits a little before it says that there is none.
-    fn connect(&self) -> Connecting {
-        let (broker, host, leader) = (Arc::clone(&self.broker), self.host, self.leader());
-        let pause = if self.epoch == 0 { Duration::from_millis(5) } else { RETRY };
+    /// Opens a stream to the leader, a little later if it was not to be reached before.
+    fn connect(&self, leader: Option<NodeId>) -> Connecting {
+        let (broker, host) = (Arc::clone(&self.broker), self.host);
+        let pause = self.eagerness.pause();
         Box::pin(async move {
-            let link = match leader {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            match leader {
                 Some(node) if node == broker.node() => connect_local(&broker, host).await,
                 Some(node) => match broker.peers().open_session(node, host).await {
                     Ok((frames, answers)) => {
@@ -398,11 +455,7 @@ impl SessionTask {
                     }
                 },
                 None => None,
-            };
-            if link.is_none() {
-                tokio::time::sleep(pause).await;
             }
-            link
         })
     }
 
@@ -552,4 +605,27 @@ fn add_offset(delivery: &mut Delivery) {
     let properties = &delivery.message.properties;
     delivery.message.properties =
         with_header(properties, "x-stream-offset", Some(&AMQPValue::LongLongInt(offset)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_does_not_answer_is_dialled_at_once_and_then_less_and_less() {
+        let mut eagerness = Eagerness::default();
+        assert_eq!(eagerness.pause(), Duration::ZERO);
+        let mut waited = Duration::ZERO;
+        let mut attempts = 0;
+        while waited < Duration::from_secs(10) {
+            eagerness.failed();
+            let pause = eagerness.pause();
+            assert!(pause <= waited.max(RETRY_MIN) + RETRY_MIN, "{pause:?} after {waited:?}");
+            waited += pause;
+            attempts += 1;
+        }
+        assert!(attempts < 210, "{attempts}");
+        eagerness.renew();
+        assert_eq!(eagerness.pause(), Duration::ZERO);
+    }
 }

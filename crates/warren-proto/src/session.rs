@@ -168,6 +168,8 @@ pub enum Ask {
         queue: QueueId,
         /// It is declared (again), which is a use: the time of `x-expires` begins anew.
         uses: bool,
+        /// Only once the copies of all its dead messages are where they go.
+        after_deaths: bool,
     },
     /// `queue.purge`.
     Purge {

@@ -116,7 +116,11 @@ fn a_publish_to_a_queue_that_this_nodes_catalogue_has_not_met_waits_for_it() {
     bench.publish_to(1, &[Q], &["before"]);
     bench.publish_to(1, &[Q, QueueId(9)], &["a"]);
     bench.publish_to(1, &[Q], &["behind"]);
-    assert_eq!(bench.ask(1, Ask::Info { queue: Q, uses: false }), None, "asked after what waits");
+    assert_eq!(
+        bench.ask(1, Ask::Info { queue: Q, uses: false, after_deaths: false }),
+        None,
+        "asked after what waits"
+    );
     assert_eq!(bench.store.live(Q), [Position(1)]);
     bench.directory.declare(QueueId(9), false);
     bench.directory.revision += 1;
@@ -544,7 +548,7 @@ fn a_deleted_queue_cancels_its_consumers_and_is_forgotten() {
     // An acknowledgement of what it held is harmless.
     bench.settle(1, &[range(1, 1)]);
     assert_eq!(bench.marks(1).1, 1);
-    assert_eq!(bench.ask(1, Ask::Info { queue: Q, uses: false }), Some(Answer::NoQueue));
+    assert_eq!(bench.ask(1, Ask::Info { queue: Q, uses: false, after_deaths: false }), Some(Answer::NoQueue));
     bench.subscribe(1, 11, 1);
     assert_eq!(bench.outcome(1), [SubscribeOutcome::NoQueue]);
 }
@@ -828,7 +832,7 @@ fn lists_and_counts_tell_ready_and_unacked_apart() {
     let counts = list[0];
     assert_eq!((counts.ready, counts.unacked, counts.consumers, counts.ready_bytes), (2, 1, 1, 5));
     assert_eq!(
-        bench.ask(1, Ask::Info { queue: QueueId(2), uses: false }),
+        bench.ask(1, Ask::Info { queue: QueueId(2), uses: false, after_deaths: false }),
         Some(Answer::Info(warren_proto::session::Counts { queue: QueueId(2), ..Default::default() }))
     );
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use kit::*;
 use proptest::prelude::*;
-use warren_proto::session::{HomeFrame, LeaderFrame};
+use warren_proto::session::{Answer, Ask, HomeFrame, LeaderFrame};
 use warren_proto::shard::{Op, SettleReason};
 use warren_queue::{DeathReason, Input, SessionKey};
-use warren_types::{Overflow, Position, QueueId, QueueSettings, SessionPublish};
+use warren_types::{Overflow, Position, QueueId, QueueSettings, RequestId, SessionPublish};
 
 fn bench(settings: QueueSettings) -> Bench {
     let mut directory = Directory::with([1]);
@@ -510,4 +510,23 @@ proptest! {
         prop_assert_eq!(published, taken + gone + dead.len() as u64);
         prop_assert!(!dead_letters || gone == 0);
     }
+}
+
+#[test]
+fn who_asks_after_the_dead_is_answered_when_their_copies_are_safe() {
+    let mut bench = bench(dlx());
+    bench.subscribe(1, 1, 0);
+    bench.publish(1, &["a", "b"]);
+    let ask = || Ask::Info { queue: Q, uses: false, after_deaths: true };
+    assert!(matches!(bench.ask(1, ask()), Some(Answer::Info(_))), "nothing is dying");
+    reject(&mut bench, 1, range(1, 1));
+    let request = RequestId(77);
+    bench.frame(1, warren_proto::session::HomeFrame::Request { request, ask: ask() });
+    assert_eq!(bench.answer(1, request), None);
+    assert!(matches!(
+        bench.ask(1, Ask::Info { queue: Q, uses: false, after_deaths: false }),
+        Some(Answer::Info(_))
+    ));
+    bury(&mut bench);
+    assert!(matches!(bench.answer(1, request), Some(Answer::Info(_))));
 }

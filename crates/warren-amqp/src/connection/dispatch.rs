@@ -6,7 +6,7 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 use bytes::{Bytes, BytesMut};
 use warren_types::{ChannelNumber, ReplyCode};
 
-use super::{Connection, Phase, Settling, Slot};
+use super::{Connection, Held, Phase, Settling, Slot};
 use crate::action::{Action, Ending, Settlement};
 use crate::channel::{AckScope, Channel, Context, Settle};
 use crate::content::ContentError;
@@ -159,7 +159,7 @@ impl Connection {
             return None;
         };
         if let Err(cause) = channel.incoming.check_method() {
-            self.fail(number, Fault { error: cause.error(), id: cause.id() }, out);
+            self.fail_in_turn(number, Fault { error: cause.error(), id: cause.id() }, out);
             return None;
         }
         let outcome = match self.decode(payload, out)? {
@@ -210,7 +210,7 @@ impl Connection {
         out: &mut BytesMut,
     ) -> Option<Action> {
         outcome.unwrap_or_else(|fault| {
-            self.fail(number, fault, out);
+            self.fail_in_turn(number, fault, out);
             None
         })
     }
@@ -231,7 +231,17 @@ impl Connection {
         let settled = channel.on_settle(settle, &mut settling.deliveries, &mut context);
         self.settling = Some(settling);
         if let Err(fault) = settled {
-            self.fail(number, fault, out);
+            self.fail_in_turn(number, fault, out);
+        }
+    }
+
+    /// Closes what the fault closes, unless a publish before it does so first: that is known once it is routed.
+    fn fail_in_turn(&mut self, number: ChannelNumber, fault: Fault, out: &mut BytesMut) {
+        match self.channels.get(usize::from(number.0)) {
+            Some(Slot::Open(channel)) if self.published => {
+                self.held = Some(Held::Fault { number, opening: channel.opening(), fault });
+            }
+            Some(_) | None => self.fail(number, fault, out),
         }
     }
 

@@ -23,7 +23,8 @@ pub use tune::Limits;
 
 use crate::action::{Action, Mechanism, Settlement};
 use crate::channel::{Channel, Context, HandedOver};
-use crate::frame::{self, INITIAL_FRAME_MAX, next_frame};
+use crate::error::{Fault, MethodId};
+use crate::frame::{self, Frame, INITIAL_FRAME_MAX, method_id, next_frame};
 
 /// Most deliveries that one [`Action::Settle`] gathers from several frames.
 const SETTLE_MAX: usize = 1024;
@@ -125,6 +126,18 @@ struct Settling {
     deliveries: Vec<DeliveryRef>,
 }
 
+/// Read, and to be dealt with once every publish before it is routed.
+#[derive(Debug)]
+enum Held {
+    Frame(Frame),
+    /// What a settlement or a piece of content did wrong.
+    Fault {
+        number: ChannelNumber,
+        opening: u32,
+        fault: Fault,
+    },
+}
+
 /// The server's end of one connection, without its socket.
 ///
 /// The shell reads into a buffer and calls [`Self::next`] until it gives `None`, carries out each [`Action`], and
@@ -148,6 +161,9 @@ pub struct Connection {
     openings: u32,
     items: VecDeque<Item>,
     settling: Option<Settling>,
+    /// Publishes were given out since the shell last had a reason to route them.
+    published: bool,
+    held: Option<Held>,
     /// The channel whose request is not answered.
     awaiting: Option<ChannelNumber>,
     /// The channel and opening that asked last.
@@ -157,6 +173,18 @@ pub struct Connection {
     held_bytes: u64,
     /// The shell's clock, as it last told.
     now_ms: u64,
+}
+
+/// Whether a frame may be answered by the machine itself, so that it must wait for the publishes before it: one that is
+/// refused closes the channel, and nothing after it is answered. Content, settlements and publishes are not: waiting for
+/// those would route messages one by one.
+fn is_in_turn(frame: &Frame) -> bool {
+    match frame {
+        Frame::Method(_, payload) => {
+            !matches!(method_id(payload), Some(MethodId { class: 60, method: 40 | 80 | 90 | 120 }))
+        }
+        Frame::Header(..) | Frame::Body(..) | Frame::Heartbeat => false,
+    }
 }
 
 impl Connection {
@@ -178,6 +206,8 @@ impl Connection {
             openings: 0,
             items: VecDeque::new(),
             settling: None,
+            published: false,
+            held: None,
             awaiting: None,
             last_asked: (ChannelNumber(0), 0),
             handed_over: Vec::new(),
@@ -190,6 +220,17 @@ impl Connection {
     /// (`None`). What the protocol itself answers is appended to `out`. While an answer is owed by the shell nothing
     /// more is read.
     pub fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Option<Action> {
+        let action = self.next_action(input, out);
+        match &action {
+            Some(Action::Publish(_)) => self.published = true,
+            // Before anything else the shell routes.
+            Some(_) => self.published = false,
+            None => {}
+        }
+        action
+    }
+
+    fn next_action(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Option<Action> {
         loop {
             match self.items.pop_front() {
                 Some(Item::Action(action)) => return Some(action),
@@ -200,7 +241,8 @@ impl Connection {
                 None => {}
             }
             if let Some(settling) = &self.settling
-                && (settling.deliveries.len() >= SETTLE_MAX
+                && (self.held.is_some()
+                    || settling.deliveries.len() >= SETTLE_MAX
                     || !frame::next_is_settle(input, settling.channel))
             {
                 self.flush_settling();
@@ -225,8 +267,25 @@ impl Connection {
                 | Phase::Running
                 | Phase::AwaitingCloseOk => {}
             }
-            let action = match next_frame(input, self.limits.frame_max_or_all()) {
+            if self.held.is_some() && self.published {
+                return Some(Action::Route);
+            }
+            let frame = match self.held.take() {
+                None => next_frame(input, self.limits.frame_max_or_all()),
+                Some(Held::Frame(frame)) => Ok(Some(frame)),
+                Some(Held::Fault { number, opening, fault }) => {
+                    if self.is_open(number, opening) {
+                        self.fail(number, fault, out);
+                    }
+                    continue;
+                }
+            };
+            let action = match frame {
                 Ok(None) => return None,
+                Ok(Some(frame)) if self.published && is_in_turn(&frame) => {
+                    self.held = Some(Held::Frame(frame));
+                    continue;
+                }
                 Ok(Some(frame)) => self.on_frame(frame, out),
                 Err(error) => {
                     self.on_frame_error(&error, out);

@@ -132,8 +132,14 @@ impl World {
         client::encode_ack(C1, tag, multiple, &mut self.input);
     }
 
+    /// As a shell that routes each publish at once.
     pub fn next(&mut self) -> Option<Action> {
-        self.connection.next(&mut self.input, &mut self.out)
+        loop {
+            match self.connection.next(&mut self.input, &mut self.out) {
+                Some(Action::Route) => {}
+                other => return other,
+            }
+        }
     }
 
     /// Everything until input runs dry or an answer is owed.

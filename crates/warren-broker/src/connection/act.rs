@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tracing::{debug, info};
-use warren_amqp::{Action, Mechanism, Reply, Request};
+use warren_amqp::{Action, Mechanism, Publish, Reply, Request};
 use warren_types::{AckMode, AmqpError, ChannelNumber, ReplyCode, ShortStr, SubscriptionId};
 
+use super::commit::Asked;
 use super::{Consumer, Done, Pending, Task, What};
 use crate::broker::LoginError;
 use crate::request::direct_reply::PSEUDO_QUEUE;
-use crate::request::publish::{Publisher, Routed, Verdict};
+use crate::request::publish::{Publisher, Routed, Verdict, View};
 use crate::request::{Performed, Remember, perform};
 use crate::session::SessionInput;
 
@@ -21,13 +22,9 @@ impl Task {
                     publisher.push(publish);
                 }
             }
-            Action::CheckPublish(mut publish) => {
-                let Some(publisher) = &mut self.publisher else { return };
-                publisher.refresh(&self.caller);
-                if let Err(error) = publisher.route_one(&self.caller, &mut publish) {
-                    self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
-                }
-            }
+            // The step that led here has done it.
+            Action::Route => {}
+            Action::CheckPublish(publish) => self.check(Box::new(publish), View::MayLag),
             Action::Authenticate { mechanism, user, password } => {
                 let (broker, from) = (Arc::clone(&self.caller.broker), self.peer.ip());
                 let external = self.external.clone();
@@ -84,7 +81,7 @@ impl Task {
                 self.give_back(&recover.deliveries, false, true);
                 self.machine.reply(channel, Ok(Reply::Done), &mut self.out);
             }
-            Request::TxCommit(commit) => self.commit(channel, opening, commit),
+            Request::TxCommit(commit) => self.commit(channel, opening, commit, View::MayLag),
             Request::Cancel(cancel) => self.cancel(channel, cancel.subscription),
             Request::Consume(consume) if consume.queue == PSEUDO_QUEUE => {
                 let taken = self.publisher.as_ref().is_some_and(|publisher| publisher.takes_replies(channel));
@@ -112,7 +109,9 @@ impl Task {
     fn begin(&mut self, channel: ChannelNumber, request: Request) {
         let subscription = self.caller.broker.next_subscription();
         let caller = self.caller.clone();
+        let dead = self.wake.before(&request, &caller.broker);
         self.wait_for(What::Request { channel }, async move {
+            dead.await;
             Done::Performed(perform(caller, request, subscription).await)
         });
     }
@@ -134,9 +133,13 @@ impl Task {
                 self.end_consumer(channel, subscription);
             }
             (What::Login, Done::Login { mechanism, user, result }) => self.on_login(mechanism, &user, result),
-            (What::Catalogue, Done::CatalogueIsCurrent) => {
-                // Even when the cluster did not answer: then what is known here has to do.
-                self.route(true);
+            (What::Catalogue, Done::Catalogue(read)) => self.route(&View::from(read)),
+            (What::Check, Done::Check(publish, read)) => self.check(publish, View::from(read)),
+            (What::Commit, Done::Commit(asked, read)) => {
+                let Asked { channel, opening, commit } = *asked;
+                if self.machine.is_open(channel, opening) {
+                    self.commit(channel, opening, commit, View::from(read));
+                }
             }
             (What::Vhost, Done::Vhost(result)) => {
                 let result = result.map(|channels| self.channels_elsewhere = channels);
@@ -153,6 +156,8 @@ impl Task {
                 | What::LastDeliveries { .. }
                 | What::Login
                 | What::Catalogue
+                | What::Check
+                | What::Commit
                 | What::Vhost
                 | What::Closing,
                 _,
@@ -210,10 +215,17 @@ impl Task {
     }
 
     /// Routes the gathered publishes and sends them on.
-    pub(super) fn route(&mut self, certain: bool) {
+    pub(super) fn route(&mut self, view: &View) {
         let Some(publisher) = &mut self.publisher else { return };
         let (mut hosts, mut verdicts) = (Vec::new(), Vec::new());
-        let routed = publisher.route(&self.caller, &mut self.confirms, certain, &mut hosts, &mut verdicts);
+        let routed = publisher.route(
+            &self.caller,
+            &mut self.confirms,
+            &mut self.wake,
+            view,
+            &mut hosts,
+            &mut verdicts,
+        );
         for (host, batch) in hosts {
             self.send(host, SessionInput::Publish(batch));
         }
@@ -235,6 +247,11 @@ impl Task {
                         self.machine.confirm(channel, opening, &[publish.number], &mut self.out);
                     }
                 }
+                // A return would say that no queue takes it.
+                Verdict::Unknown(Publish { channel, opening, number, .. }) if number != 0 => {
+                    self.machine.reject_publish(channel, opening, &[number], &mut self.out);
+                }
+                Verdict::Unknown(_) => {}
                 Verdict::Refused { channel, opening, error } => {
                     self.machine.fail_channel(channel, opening, error, 60, 40, &mut self.out);
                 }
@@ -242,12 +259,27 @@ impl Task {
         }
         if matches!(routed, Routed::AskCluster) {
             let broker = Arc::clone(&self.caller.broker);
-            self.wait_for(What::Catalogue, async move {
-                if let Err(error) = broker.linearize_miss().await {
-                    debug!(%error, "a miss could not be confirmed");
-                }
-                Done::CatalogueIsCurrent
-            });
+            self.wait_for(What::Catalogue, async move { Done::Catalogue(broker.linearize_miss().await) });
         }
+    }
+
+    /// Checks a publish that its transaction keeps.
+    fn check(&mut self, mut publish: Box<Publish>, view: View) {
+        let Some(publisher) = &mut self.publisher else { return };
+        publisher.refresh(&self.caller);
+        let Err(missing) = publisher.route_one(&self.caller, &mut publish) else { return };
+        let error = match view {
+            View::MayLag if missing.code == ReplyCode::NotFound => {
+                let broker = Arc::clone(&self.caller.broker);
+                self.wait_for(
+                    What::Check,
+                    async move { Done::Check(publish, broker.linearize_miss().await) },
+                );
+                return;
+            }
+            View::Unanswered(error) if missing.code == ReplyCode::NotFound => error,
+            View::MayLag | View::Current | View::Unanswered(_) => missing,
+        };
+        self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
     }
 }

@@ -1,21 +1,32 @@
 //! `tx.commit` (0-9-1 §1.9.2.3): what was published is routed and sent like any publish; when every host has it, what
 //! was acknowledged is settled and the client gets commit-ok. All-or-nothing per host, as in RabbitMQ per queue.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 use warren_amqp::{Publish, Reply, Settlement, TxCommit, TxPublish};
 use warren_types::{AmqpError, ChannelNumber, DeliveryRef, PublishToken, ReplyCode, SessionPublish};
 
 use super::{Done, Task, What};
 use crate::delay::take_delay;
-use crate::request::publish::HostBatch;
+use crate::request::publish::{HostBatch, View, is_miss};
 use crate::request::{Performed, Remember};
 use crate::session::SessionInput;
 
 /// Marks the confirm number of a publish that belongs to a commit.
 pub(super) const COMMIT: u64 = 1 << 63;
 
+/// A commit whose publishes are not routed yet.
+pub(super) struct Asked {
+    pub(super) channel: ChannelNumber,
+    pub(super) opening: u32,
+    pub(super) commit: TxCommit,
+}
+
 /// A commit under way.
 pub(super) struct Commit {
+    channel: ChannelNumber,
+    opening: u32,
     outstanding: usize,
     rejected: bool,
     settlements: Vec<(Settlement, Vec<DeliveryRef>)>,
@@ -23,7 +34,24 @@ pub(super) struct Commit {
 }
 
 impl Task {
-    pub(super) fn commit(&mut self, channel: ChannelNumber, opening: u32, commit: TxCommit) {
+    pub(super) fn commit(&mut self, channel: ChannelNumber, opening: u32, commit: TxCommit, view: View) {
+        match view {
+            View::MayLag if self.misses(channel, opening, &commit) => {
+                let broker = Arc::clone(&self.caller.broker);
+                let asked = Box::new(Asked { channel, opening, commit });
+                self.wait_for(
+                    What::Commit,
+                    async move { Done::Commit(asked, broker.linearize_miss().await) },
+                );
+                return;
+            }
+            // Nothing may be acknowledged on the strength of what may not be true.
+            View::Unanswered(error) if self.misses(channel, opening, &commit) => {
+                self.machine.reply(channel, Err(error), &mut self.out);
+                return;
+            }
+            View::MayLag | View::Current | View::Unanswered(_) => {}
+        }
         self.commits_begun += 1;
         let number = COMMIT | self.commits_begun;
         let token = PublishToken { connection: self.caller.connection, channel, opening, number };
@@ -49,6 +77,7 @@ impl Task {
                     &mut self.out,
                 );
             }
+            self.wake.published(&route);
             let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
             for (host, queues) in &route.targets {
                 let message =
@@ -69,7 +98,8 @@ impl Task {
             self.send(host, SessionInput::Publish(batch));
         }
         let (done, committed) = oneshot::channel();
-        let commit = Commit { outstanding, rejected: false, settlements: commit.settlements, done };
+        let settlements = commit.settlements;
+        let commit = Commit { channel, opening, outstanding, rejected: false, settlements, done };
         self.commits.insert(number, commit);
         self.wait_for(What::Request { channel }, async move {
             let reply = match committed.await {
@@ -78,6 +108,17 @@ impl Task {
             };
             Done::Performed(Performed { reply, remember: Remember::Nothing })
         });
+    }
+
+    /// Whether any of the publishes finds no exchange or no queue here.
+    fn misses(&mut self, channel: ChannelNumber, opening: u32, commit: &TxCommit) -> bool {
+        let Some(publisher) = &mut self.publisher else { return false };
+        publisher.refresh(&self.caller);
+        commit.publishes.iter().any(|TxPublish { mandatory, message }| {
+            let message = message.clone();
+            let mut publish = Publish { channel, opening, number: 0, mandatory: *mandatory, message };
+            is_miss(&publisher.route_one(&self.caller, &mut publish))
+        })
     }
 
     /// One host has one of the commit's messages, or refuses it.
@@ -92,7 +133,10 @@ impl Task {
         let result = if commit.rejected {
             Err(AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion"))
         } else {
-            self.settle_all(&commit.settlements);
+            // A channel that was closed meanwhile has given its deliveries back: others may hold them.
+            if self.machine.is_open(commit.channel, commit.opening) {
+                self.settle_all(&commit.settlements);
+            }
             Ok(())
         };
         // Nobody waits when the connection is being closed.

@@ -11,6 +11,7 @@ mod deliver;
 mod describe;
 mod lapse;
 mod settle;
+mod wake;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,11 +24,12 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_amqp::{Action, Beat, Connection as Machine, Ending, Mechanism, Settlement};
+use warren_amqp::{Action, Beat, Connection as Machine, Ending, Mechanism, Publish, Settlement};
 use warren_proto::session::Delivery;
 use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
 
-use self::commit::Commit;
+use self::commit::{Asked, Commit};
+pub(crate) use self::wake::Wake;
 use crate::admin::{ConnectionInfo, ConsumerInfo};
 use crate::broker::{Broker, LoginError};
 use crate::clock;
@@ -35,7 +37,7 @@ use crate::config::LoginFrom;
 use crate::confirm::Confirms;
 use crate::mailbox::Mailbox;
 use crate::registry::Registered;
-use crate::request::publish::Publisher;
+use crate::request::publish::{Publisher, View};
 use crate::request::{Caller, Performed};
 use crate::session::{SessionHandle, SessionInput};
 use crate::tls::TlsInfo;
@@ -105,6 +107,7 @@ pub(crate) async fn serve<S>(
         out: BytesMut::new(),
         publisher: None,
         confirms: Confirms::default(),
+        wake: Wake::default(),
         consumers: HashMap::new(),
         described: HashMap::new(),
         channels_counted: 0,
@@ -166,6 +169,10 @@ enum What {
     },
     Login,
     Catalogue,
+    /// What the cluster knows of a publish that a transaction keeps.
+    Check,
+    /// What the cluster knows of the publishes of a transaction that is committed.
+    Commit,
     Vhost,
     Closing,
 }
@@ -179,7 +186,10 @@ enum Done {
         user: String,
         result: Result<String, LoginError>,
     },
-    CatalogueIsCurrent,
+    /// The catalogue is as new as the cluster's was, or that is not known.
+    Catalogue(Result<(), AmqpError>),
+    Check(Box<Publish>, Result<(), AmqpError>),
+    Commit(Box<Asked>, Result<(), AmqpError>),
     /// Open, and how many channels the user has on other nodes.
     Vhost(Result<u64, AmqpError>),
     Released,
@@ -215,6 +225,7 @@ struct Task {
     out: BytesMut,
     publisher: Option<Publisher>,
     confirms: Confirms,
+    wake: Wake,
     consumers: HashMap<SubscriptionId, Consumer>,
     /// Those of them that a client asked for, as listings show them.
     described: HashMap<SubscriptionId, ConsumerInfo>,
@@ -361,7 +372,7 @@ impl Task {
                     Some(Action::Publish(publish)) => {
                         self.block_if_alarmed();
                         if self.publisher.as_mut().is_some_and(|publisher| publisher.push(publish)) {
-                            self.route(false);
+                            self.route(&View::MayLag);
                         }
                         continue;
                     }
@@ -371,7 +382,7 @@ impl Task {
             };
             if self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty()) {
                 // The order of a channel: what was published before it goes first.
-                self.route(false);
+                self.route(&View::MayLag);
                 if self.pending.is_some() || !self.outbox.is_empty() {
                     self.stashed = Some(action);
                     break;
@@ -383,7 +394,7 @@ impl Task {
             && self.outbox.is_empty()
             && self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty())
         {
-            self.route(false);
+            self.route(&View::MayLag);
         }
     }
 
@@ -431,6 +442,7 @@ impl Task {
                 }
                 Action::Publish(_)
                 | Action::CheckPublish(_)
+                | Action::Route
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Settle { .. }

@@ -7,18 +7,28 @@ use warren_types::{DeliveryRef, Position, QueueHost, QueueId, SubscriptionId};
 
 use super::Task;
 use crate::registry::ConnectionEvent;
+use crate::request::publish::View;
 use crate::session::SessionInput;
 
 impl Task {
     pub(super) fn settle(&mut self, outcome: Settlement, deliveries: &[DeliveryRef]) {
         match outcome {
             Settlement::Ack | Settlement::Reject => {
+                let rejected = outcome == Settlement::Reject;
+                if rejected {
+                    deliveries.iter().for_each(|delivery| self.wake.rejected(delivery));
+                }
                 for (host, queue, positions) in by_queue(deliveries) {
-                    let rejected = outcome == Settlement::Reject;
                     self.send(host, SessionInput::Settle { queue, positions, rejected });
                 }
             }
-            Settlement::Requeue { failed } => self.give_back(deliveries, failed, true),
+            Settlement::Requeue { failed } => {
+                if failed {
+                    // It may have failed too often.
+                    deliveries.iter().for_each(|delivery| self.wake.rejected(delivery));
+                }
+                self.give_back(deliveries, failed, true);
+            }
         }
     }
 
@@ -66,6 +76,7 @@ impl Task {
                 // What the client sent before it went still counts.
                 Action::Publish(_) | Action::Settle { .. } => self.act(action),
                 Action::CheckPublish(_)
+                | Action::Route
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
                 | Action::Request { .. }
@@ -75,7 +86,8 @@ impl Task {
             }
         }
         self.forget_channels();
-        self.route(true);
+        // What is not known here goes nowhere: nobody is left to be told.
+        self.route(&View::Current);
         let leftover: Vec<SubscriptionId> = self.consumers.keys().copied().collect();
         self.channel_closed(&[], &[], &leftover);
         for (_, host, queue, deliveries) in std::mem::take(&mut self.early) {

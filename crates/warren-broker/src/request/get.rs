@@ -5,7 +5,7 @@ use warren_catalogue::{Access, Resource};
 use warren_proto::session::{Answer, Ask};
 use warren_types::{AmqpError, DeliveryRef};
 
-use super::{Caller, ask, stream, unexpected};
+use super::{Caller, ask_host, stream, unexpected};
 
 /// Takes one message, if there is one. With automatic acknowledgement the session settles it.
 ///
@@ -16,15 +16,12 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
     stream::refuse("basic.get", &spec)?;
-    match ask(&caller.broker, &spec, Ask::Get { queue: spec.id, ack_mode: get.ack_mode }).await? {
+    let question = Ask::Get { queue: spec.id, ack_mode: get.ack_mode };
+    let (answer, host) = ask_host(&caller.broker, &spec, question).await?;
+    match answer {
         Answer::Got { delivery: None, .. } => Ok(Reply::Got(None)),
         Answer::Got { delivery: Some(delivery), remaining } => Ok(Reply::Got(Some(GotMessage {
-            source: DeliveryRef {
-                host: spec.host,
-                queue: spec.id,
-                position: delivery.position,
-                subscription: None,
-            },
+            source: DeliveryRef { host, queue: spec.id, position: delivery.position, subscription: None },
             redelivered: delivery.redelivered,
             delivery_count: delivery.delivery_count,
             message: delivery.message,

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use warren_amqp::{Reply, Request};
 use warren_catalogue::no_queue;
+use warren_proto::session::{Answer, Ask};
 use warren_raft::ProposeError;
 use warren_types::table::integer;
 use warren_types::{
@@ -215,16 +216,47 @@ pub(crate) fn leader_silent(spec: &QueueSpec) -> AmqpError {
 ///
 /// # Errors
 /// 541 when no answer comes in time; 404 when the queue is gone.
-pub(crate) async fn ask(
+pub(crate) async fn ask(broker: &Broker, spec: &QueueSpec, ask: Ask) -> Result<Answer, AmqpError> {
+    ask_host(broker, spec, ask).await.map(|(answer, _)| answer)
+}
+
+/// As [`ask`], with the host that answered: a transient queue moves when its node is lost, and the question with it.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn ask_host(
     broker: &Broker,
     spec: &QueueSpec,
-    ask: warren_proto::session::Ask,
-) -> Result<warren_proto::session::Answer, AmqpError> {
-    let session = broker.session(spec.host);
-    let asked = tokio::time::timeout(LEADER_DEADLINE, session.ask(ask)).await;
-    match asked {
-        Ok(Some(warren_proto::session::Answer::NoQueue)) => Err(no_queue(&spec.vhost, &spec.name)),
-        Ok(Some(answer)) => Ok(answer),
+    ask: Ask,
+) -> Result<(Answer, QueueHost), AmqpError> {
+    let mut revisions = broker.catalogue().revision();
+    let asked = async {
+        loop {
+            revisions.borrow_and_update();
+            let now = broker.catalogue().read().queue_by_id(spec.id).map(|spec| spec.host);
+            let host = match (spec.host, now) {
+                (QueueHost::Shard(_), _) => spec.host,
+                (QueueHost::Node(_), Some(host)) => host,
+                (QueueHost::Node(_), None) => return Some((Answer::NoQueue, spec.host)),
+            };
+            let session = broker.session(host);
+            let moved = async {
+                while broker.catalogue().read().queue_by_id(spec.id).map(|spec| spec.host) == Some(host) {
+                    if revisions.changed().await.is_err() {
+                        std::future::pending().await
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = session.ask(ask.clone()) => return Some((answer?, host)),
+                () = moved, if matches!(host, QueueHost::Node(_)) => {}
+            }
+        }
+    };
+    match tokio::time::timeout(LEADER_DEADLINE, asked).await {
+        Ok(Some((Answer::NoQueue, _))) => Err(no_queue(&spec.vhost, &spec.name)),
+        Ok(Some(answered)) => Ok(answered),
         Ok(None) | Err(_) => Err(leader_silent(spec)),
     }
 }
@@ -232,13 +264,13 @@ pub(crate) async fn ask(
 /// The counts of a queue that is declared: ready messages and consumers.
 pub(crate) async fn counts(broker: &Broker, spec: &QueueSpec) -> Result<(u64, u32), AmqpError> {
     let queue: QueueId = spec.id;
-    match ask(broker, spec, warren_proto::session::Ask::Info { queue, uses: true }).await? {
-        warren_proto::session::Answer::Info(counts) => Ok((counts.ready, counts.consumers)),
+    match ask(broker, spec, Ask::Info { queue, uses: true, after_deaths: false }).await? {
+        Answer::Info(counts) => Ok((counts.ready, counts.consumers)),
         other => Err(unexpected(&other)),
     }
 }
 
 /// 541 for an answer to another question.
-pub(crate) fn unexpected(answer: &warren_proto::session::Answer) -> AmqpError {
+pub(crate) fn unexpected(answer: &Answer) -> AmqpError {
     AmqpError::new(ReplyCode::InternalError, format!("unexpected answer from a queue's leader: {answer:?}"))
 }

@@ -13,6 +13,7 @@ use warren_types::{
 use super::Caller;
 use super::inspect::{inspect, is_plain};
 use crate::confirm::Confirms;
+use crate::connection::Wake;
 use crate::delay::take_delay;
 use crate::router::{Route, Router};
 
@@ -28,8 +29,27 @@ pub(crate) type HostBatch = (QueueHost, Vec<(PublishToken, SessionPublish)>);
 pub(crate) enum Verdict {
     /// No queue took it: it is done. Mandatory ones go back to their publisher first.
     Unroutable(Publish),
+    /// It may be that no queue takes it. Whoever wants to know is told that it failed.
+    Unknown(Publish),
     /// It closes its channel.
     Refused { channel: ChannelNumber, opening: u32, error: AmqpError },
+}
+
+/// What it means that this node's catalogue does not have something.
+#[derive(Clone, Debug)]
+pub(crate) enum View {
+    /// Perhaps nothing: the cluster may know better.
+    MayLag,
+    /// It was just made as new as the cluster's: there is no such thing.
+    Current,
+    /// The cluster was asked, and has not answered: nobody can say.
+    Unanswered(AmqpError),
+}
+
+impl From<Result<(), AmqpError>> for View {
+    fn from(read: Result<(), AmqpError>) -> Self {
+        read.map_or_else(Self::Unanswered, |()| Self::Current)
+    }
 }
 
 /// Gathers and routes one connection's publishes.
@@ -46,7 +66,7 @@ pub(crate) enum Routed {
     /// It did not.
     All,
     /// The next publish finds no exchange or no queue here; the cluster may know better. Route again after a
-    /// linearizable read, with `certain`.
+    /// linearizable read, with what came of it.
     AskCluster,
 }
 
@@ -117,12 +137,13 @@ impl Publisher {
         self.router.refresh(caller.broker.catalogue().current_revision());
     }
 
-    /// Routes what was gathered, in order. `certain`: the catalogue here was just made as new as the cluster's.
+    /// Routes what was gathered, in order.
     pub(crate) fn route(
         &mut self,
         caller: &Caller,
         confirms: &mut Confirms,
-        certain: bool,
+        wake: &mut Wake,
+        view: &View,
         hosts: &mut Vec<HostBatch>,
         verdicts: &mut Vec<Verdict>,
     ) -> Routed {
@@ -136,21 +157,28 @@ impl Publisher {
             if closed.contains(&(channel, opening)) {
                 continue;
             }
-            let route = self.route_one(caller, &mut publish);
-            let unknown = match &route {
-                Ok(route) => route.targets.is_empty(),
-                Err(error) => error.code == ReplyCode::NotFound,
-            };
-            if unknown && !certain {
-                self.batch.push(publish);
-                self.batch.extend(publishes);
-                return Routed::AskCluster;
+            let mut route = self.route_one(caller, &mut publish);
+            if is_miss(&route) {
+                match view {
+                    View::MayLag => {
+                        self.batch.push(publish);
+                        self.batch.extend(publishes);
+                        return Routed::AskCluster;
+                    }
+                    View::Current => {}
+                    View::Unanswered(_) if route.is_ok() => {
+                        verdicts.push(Verdict::Unknown(publish));
+                        continue;
+                    }
+                    View::Unanswered(error) => route = Err(error.clone()),
+                }
             }
             match route {
                 Ok(route) if route.targets.is_empty() => verdicts.push(Verdict::Unroutable(publish)),
                 Ok(route) => {
                     let token = PublishToken { connection: caller.connection, channel, opening, number };
                     confirms.expect(token, route.targets.len());
+                    wake.published(&route);
                     distribute(&route, token, publish, hosts);
                 }
                 Err(error) => {
@@ -160,6 +188,14 @@ impl Publisher {
             }
         }
         Routed::All
+    }
+}
+
+/// Whether the catalogue here has no exchange or no queue for the message.
+pub(crate) fn is_miss(route: &Result<Arc<Route>, AmqpError>) -> bool {
+    match route {
+        Ok(route) => route.targets.is_empty(),
+        Err(error) => error.code == ReplyCode::NotFound,
     }
 }
 

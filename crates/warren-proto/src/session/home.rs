@@ -249,9 +249,11 @@ fn ask_to(ask: &Ask) -> wire::request::Ask {
         Ask::Get { queue, ack_mode } => {
             wire::request::Ask::Get(wire::Get { queue: queue.0, automatic: *ack_mode == AckMode::Automatic })
         }
-        Ask::Info { queue, uses } => {
-            wire::request::Ask::Info(wire::QueueInfo { queue: queue.0, uses: *uses })
-        }
+        Ask::Info { queue, uses, after_deaths } => wire::request::Ask::Info(wire::QueueInfo {
+            queue: queue.0,
+            uses: *uses,
+            after_deaths: *after_deaths,
+        }),
         Ask::Purge { queue } => wire::request::Ask::Purge(wire::PurgeQueue { queue: queue.0 }),
         Ask::CheckDelete { queue, if_unused, if_empty } => {
             wire::request::Ask::CheckDelete(wire::CheckDelete {
@@ -269,7 +271,9 @@ fn ask_from(ask: wire::request::Ask) -> Ask {
         wire::request::Ask::Get(get) => {
             Ask::Get { queue: QueueId(get.queue), ack_mode: ack_mode(get.automatic) }
         }
-        wire::request::Ask::Info(info) => Ask::Info { queue: QueueId(info.queue), uses: info.uses },
+        wire::request::Ask::Info(info) => {
+            Ask::Info { queue: QueueId(info.queue), uses: info.uses, after_deaths: info.after_deaths }
+        }
         wire::request::Ask::Purge(purge) => Ask::Purge { queue: QueueId(purge.queue) },
         wire::request::Ask::CheckDelete(check) => Ask::CheckDelete {
             queue: QueueId(check.queue),

@@ -82,8 +82,8 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
     ]);
     for ask in [
         Ask::Get { queue, ack_mode: AckMode::Manual },
-        Ask::Info { queue, uses: false },
-        Ask::Info { queue, uses: true },
+        Ask::Info { queue, uses: false, after_deaths: true },
+        Ask::Info { queue, uses: true, after_deaths: false },
         Ask::Purge { queue },
         Ask::CheckDelete { queue, if_unused: true, if_empty: false },
         Ask::List,

@@ -140,6 +140,9 @@ pub(crate) struct Queue {
     /// What has left it, to be recorded.
     pub(crate) gone: Vec<(DeathReason, Position)>,
     pub(crate) dying: dying::Dying,
+    /// Who is to be answered when no message is dying. No more than there are homes' connections: each asks one thing at
+    /// a time.
+    pub(crate) mourners: Vec<(SessionId, RequestId)>,
     /// Messages whose time has not come, where there ever were any.
     pub(crate) delayed: Option<Box<Delayed>>,
     /// The keys of messages that were here, where there ever were any.

@@ -40,6 +40,7 @@ impl Queue {
             timer: None,
             gone: Vec::new(),
             dying: super::dying::Dying::default(),
+            mourners: Vec::new(),
             delayed: None,
             window: None,
             stream: None,

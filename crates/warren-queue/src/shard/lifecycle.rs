@@ -1,6 +1,7 @@
 //! What the host does by its queues' settings: looks at them again, at heads whose time has come, at queues that nobody
 //! uses; records what has left, and passes dead messages on.
 
+use warren_proto::session::{Answer, LeaderFrame};
 use warren_proto::shard::{EnqueuedMessage, SettleReason};
 use warren_types::{Overflow, Position, PositionRange, QueueId, SessionId, SessionPublish, UnixMillis};
 
@@ -130,6 +131,12 @@ impl HostLeader {
         if !queue.dying.is_empty() {
             let settings = std::sync::Arc::clone(&queue.settings);
             outputs.extend(queue.dying.take_due(id, &settings).map(Output::DeadLetter));
+        } else if !queue.mourners.is_empty() {
+            let counts = queue.counts();
+            for (session, request) in std::mem::take(&mut queue.mourners) {
+                let frame = LeaderFrame::Reply { request, answer: Answer::Info(counts) };
+                self.sessions.send(session, frame, outputs);
+            }
         }
         let next = queue.next_timer(now);
         if next != queue.timer {

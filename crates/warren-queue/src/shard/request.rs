@@ -101,11 +101,21 @@ impl HostLeader {
                 self.touch(id);
                 None
             }
-            Ask::Info { queue, uses } => Some(match self.used(now, *queue, *uses, directory) {
-                Some(counts) => Answer::Info(counts),
-                None if self.lives(*queue, directory) => Answer::Info(empty(*queue)),
-                None => Answer::NoQueue,
-            }),
+            Ask::Info { queue, after_deaths: true, .. }
+                if self.queues.get(queue).is_some_and(|queue| !queue.dying.is_empty()) =>
+            {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    queue.mourners.push((session, request));
+                }
+                None
+            }
+            Ask::Info { queue, uses, after_deaths: _ } => {
+                Some(match self.used(now, *queue, *uses, directory) {
+                    Some(counts) => Answer::Info(counts),
+                    None if self.lives(*queue, directory) => Answer::Info(empty(*queue)),
+                    None => Answer::NoQueue,
+                })
+            }
             Ask::Purge { queue } => self.purge(directory, session, request, *queue),
             Ask::CheckDelete { queue, if_unused, if_empty } => {
                 Some(self.check_delete(now, directory, *queue, *if_unused, *if_empty))
