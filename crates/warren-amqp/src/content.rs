@@ -116,9 +116,13 @@ impl<M> Incoming<M> {
             Self::Idle => return Err(ContentError::NoMethod),
             Self::AwaitingBody { .. } => return Err(ContentError::NoBody),
         };
-        let Some(&[c1, c0, _, _, s7, s6, s5, s4, s3, s2, s1, s0]) = payload.first_chunk::<12>() else {
+        let Some(&[c1, c0, w1, w0, s7, s6, s5, s4, s3, s2, s1, s0]) = payload.first_chunk::<12>() else {
             return Err(ContentError::Header);
         };
+        // RabbitMQ takes one with a weight for no header at all.
+        if (w1, w0) != (0, 0) {
+            return Err(ContentError::NoHeader);
+        }
         let class = u16::from_be_bytes([c1, c0]);
         if class != 60 {
             return Err(ContentError::WrongClass(class));

@@ -107,6 +107,16 @@ fn after_the_servers_close_a_channel_ignores_everything_until_close_ok() {
 }
 
 #[test]
+fn opening_a_channel_that_the_server_has_closed_is_a_second_open() {
+    let mut world = World::with_channel();
+    world.connection.fail_channel(C1, 1, not_found(), 60, 40, &mut world.out);
+    world.frames();
+    world.send(1, calls::open_channel());
+    world.actions();
+    assert_eq!(world.close(), close(0, 504, "CHANNEL_ERROR - second 'channel.open' seen", (20, 10)));
+}
+
+#[test]
 fn two_closes_that_cross_leave_the_number_usable_either_way() {
     for says_close_ok in [true, false] {
         let mut world = World::with_channel();

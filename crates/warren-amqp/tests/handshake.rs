@@ -208,14 +208,49 @@ fn a_refused_vhost_closes_with_530_and_blames_open() {
 }
 
 #[test]
-fn methods_out_of_order_before_running_end_silently() {
+fn methods_out_of_order_before_limits_are_agreed_end_silently() {
     let mut world = World::fresh();
     world.raw(client::PROTOCOL_HEADER);
     world.send(0, calls::open(&s("/")));
     assert_eq!(ending(&mut world), Some(SILENT));
-    let mut world = tuned(Limits { channel_max: 1, frame_max: 8192, heartbeat_s: 0 });
+    let mut world = started("PLAIN", b"\0guest\0guest", calls::client_properties("c"));
+    world.next();
+    world.connection.authenticated(Ok("guest".to_owned()), &mut world.out);
     world.send(1, calls::open_channel());
     assert_eq!(ending(&mut world), Some(SILENT));
+}
+
+#[test]
+fn mistakes_before_open_ok_are_told_once_limits_are_agreed() {
+    let good = Limits { channel_max: 1, frame_max: 8192, heartbeat_s: 0 };
+    let unexpected = "CHANNEL_ERROR - unexpected method in connection state opening";
+    for (frame, code, text, blamed) in [
+        (&[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE][..], 504, unexpected, (10, 51)),
+        (&[1, 0, 0, 0, 0, 0, 11, 0, 10, 0, 50, 0, 200, 0, 0, 0, 0, 0, 0xCE], 504, unexpected, (10, 50)),
+        (
+            &[1, 0, 1, 0, 0, 0, 5, 0, 20, 0, 10, 0, 0xCE],
+            505,
+            "UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>",
+            (0, 0),
+        ),
+        (
+            &[3, 0, 1, 0, 0, 0, 1, b'x', 0xCE],
+            505,
+            "UNEXPECTED_FRAME - type 3, all octets = <<\"x\">>",
+            (0, 0),
+        ),
+        (
+            &[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0],
+            501,
+            "FRAME_ERROR - type 1, all octets = <<0,10,0,51>>: {invalid_frame_end_marker,0}",
+            (0, 0),
+        ),
+    ] {
+        let mut world = tuned(good);
+        world.raw(frame);
+        assert!(ending(&mut world).is_some(), "{frame:?}");
+        assert_eq!(world.close(), close(0, code, text, blamed), "{frame:?}");
+    }
 }
 
 #[test]
@@ -261,8 +296,16 @@ fn a_client_that_closes_hears_close_ok_only_after_the_shell_cleaned_up() {
     world.connection.closing_done(&mut world.out);
     assert!(matches!(world.next(), Some(Action::Closed(Ending::Graceful))));
     let close_ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
-    assert_eq!(world.frames(), [ServerFrame::Method(warren_types::ChannelNumber(0), close_ok)]);
-    assert_eq!(world.connection.state(), ConnectionState::Closed);
+    let close_ok = ServerFrame::Method(warren_types::ChannelNumber(0), close_ok);
+    assert_eq!(world.frames(), [close_ok.clone()]);
+    assert_eq!(world.connection.state(), ConnectionState::Closing);
+    // One who closes again is answered again; whatever else comes is nobody's.
+    world.send(1, calls::open_channel());
+    world.send(0, calls::close());
+    assert!(world.next().is_none());
+    assert_eq!(world.frames(), [close_ok]);
+    world.send(0, calls::close_ok());
+    assert_eq!(ending(&mut world), Some(Ending::Done));
 }
 
 #[test]

@@ -105,7 +105,9 @@ impl Connection {
     pub fn closing_done(&mut self, out: &mut BytesMut) {
         if self.phase == Phase::ClosingByClient {
             self.write_close_ok(out);
-            self.end(Ending::Graceful);
+            // One who closes again is answered again.
+            self.phase = Phase::AwaitingCloseOk;
+            self.push(Action::Closed(Ending::Graceful));
         }
     }
 
@@ -116,6 +118,11 @@ impl Connection {
 
     /// The server closes the connection, because of an error or of its own.
     pub(super) fn fail_connection(&mut self, fault: Fault, out: &mut BytesMut) {
+        self.fail_connection_as(fault, Ending::ByServer, out);
+    }
+
+    /// As [`Self::fail_connection`], with another end than waiting for `close-ok`.
+    pub(super) fn fail_connection_as(&mut self, fault: Fault, ending: Ending, out: &mut BytesMut) {
         match self.phase {
             Phase::Running
             | Phase::Authenticating { .. }
@@ -138,7 +145,7 @@ impl Connection {
         frame::method(ChannelNumber(0), connection_class(connection::AMQPMethod::Close(close)), out);
         self.bury_all();
         self.phase = Phase::AwaitingCloseOk;
-        self.push(Action::Closed(Ending::ByServer));
+        self.push(Action::Closed(ending));
     }
 
     /// Closes the connection from outside: an operator, a shutdown (320).

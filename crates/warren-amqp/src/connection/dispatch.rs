@@ -6,12 +6,16 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 use bytes::{Bytes, BytesMut};
 use warren_types::{ChannelNumber, ReplyCode};
 
+use super::handshake::SILENT_CLOSE_MS;
 use super::{Connection, Held, Phase, Settling, Slot};
 use crate::action::{Action, Ending, Settlement};
 use crate::channel::{AckScope, Channel, Context, Settle};
 use crate::content::ContentError;
 use crate::error::{Fault, MethodId};
-use crate::frame::{self, Frame, FrameError, Method, decode_method, method_id};
+use crate::frame::{
+    self, Frame, FrameError, KIND_BODY, KIND_HEADER, KIND_METHOD, Method, decode_method, describe_octets,
+    method_id,
+};
 use crate::request::{Request, UpdateSecret};
 
 const OPEN: MethodId = MethodId::new(20, 10);
@@ -29,10 +33,36 @@ fn channel_of(channels: &mut [Slot], number: ChannelNumber) -> Option<&mut Chann
 }
 
 impl Connection {
+    /// Whether the client hears of its mistakes: once it is known and limits are agreed.
+    fn is_told(&self) -> bool {
+        match self.phase {
+            Phase::AwaitingOpen | Phase::Opening | Phase::Running => true,
+            Phase::AwaitingHeader
+            | Phase::Starting
+            | Phase::Authenticating { .. }
+            | Phase::Tuning
+            | Phase::ClosingByClient
+            | Phase::AwaitingCloseOk
+            | Phase::Ended => false,
+        }
+    }
+
+    /// A frame on a channel before there are any.
+    fn on_early_frame(&mut self, kind: u8, payload: &[u8], out: &mut BytesMut) {
+        let error = FrameError::Unexpected { kind, octets: describe_octets(payload) };
+        self.on_frame_error(&error, out);
+    }
+
     pub(super) fn on_frame_error(&mut self, error: &FrameError, out: &mut BytesMut) {
-        let told = self.phase == Phase::Running;
-        if told {
-            self.fail_connection(Fault { error: error.error(), id: MethodId::NONE }, out);
+        if self.is_told() {
+            let fault = Fault { error: error.error(), id: MethodId::NONE };
+            // Without frames no close-ok can be seen: the client gets some time to read why.
+            let ending = if error.loses_framing() {
+                Ending::Silent { delay_ms: SILENT_CLOSE_MS }
+            } else {
+                Ending::ByServer
+            };
+            self.fail_connection_as(fault, ending, out);
         } else if self.phase != Phase::AwaitingCloseOk {
             self.end_silently();
         }
@@ -50,6 +80,14 @@ impl Connection {
             Frame::Heartbeat => None,
             Frame::Method(ChannelNumber(0), payload) => self.on_connection_method(&payload, out),
             Frame::Method(number, payload) => self.on_channel_method(number, &payload, out),
+            Frame::Header(_, payload) if self.phase != Phase::Running => {
+                self.on_early_frame(KIND_HEADER, &payload, out);
+                None
+            }
+            Frame::Body(_, payload) if self.phase != Phase::Running => {
+                self.on_early_frame(KIND_BODY, &payload, out);
+                None
+            }
             Frame::Header(number, payload) => {
                 self.on_content(number, out, |channel, context| channel.on_header(&payload, context))
             }
@@ -70,23 +108,17 @@ impl Connection {
     }
 
     /// Decodes a method; what is not one closes the connection, or ends it silently before the client is known.
-    fn decode(&mut self, payload: &Bytes, out: &mut BytesMut) -> Option<Method> {
+    fn decode(&mut self, number: ChannelNumber, payload: &Bytes, out: &mut BytesMut) -> Option<Method> {
         match decode_method(payload) {
             Ok(method) => Some(method),
-            Err(error) => {
-                let fault = Fault { error: error.error(), id: error.id() };
-                match self.phase {
-                    Phase::Running => self.fail_connection(fault, out),
-                    Phase::AwaitingHeader
-                    | Phase::Starting
-                    | Phase::Authenticating { .. }
-                    | Phase::Tuning
-                    | Phase::AwaitingOpen
-                    | Phase::Opening
-                    | Phase::ClosingByClient
-                    | Phase::AwaitingCloseOk
-                    | Phase::Ended => self.end_silently(),
-                }
+            Err(error) if self.is_told() => {
+                // RabbitMQ blames no method of a channel for a name that is no text.
+                let id = if number.0 != 0 && error.is_not_utf8() { MethodId::NONE } else { error.id() };
+                self.fail_connection(Fault { error: error.error(), id }, out);
+                None
+            }
+            Err(_) => {
+                self.end_silently();
                 None
             }
         }
@@ -95,7 +127,7 @@ impl Connection {
     fn on_connection_method(&mut self, payload: &Bytes, out: &mut BytesMut) -> Option<Action> {
         use connection::AMQPMethod as M;
         let id = method_id(payload).unwrap_or(MethodId::NONE);
-        match (self.phase, self.decode(payload, out)?) {
+        match (self.phase, self.decode(ChannelNumber(0), payload, out)?) {
             (Phase::Starting, Method::Other(AMQPClass::Connection(M::StartOk(start_ok)))) => {
                 self.on_start_ok(start_ok)
             }
@@ -106,10 +138,7 @@ impl Connection {
             (Phase::AwaitingOpen, Method::Other(AMQPClass::Connection(M::Open(open)))) => {
                 Some(self.on_open(open))
             }
-            (
-                Phase::Tuning | Phase::AwaitingOpen | Phase::Running,
-                Method::Other(AMQPClass::Connection(M::Close(_))),
-            ) => {
+            (Phase::Tuning | Phase::Running, Method::Other(AMQPClass::Connection(M::Close(_)))) => {
                 self.on_connection_close();
                 None
             }
@@ -120,8 +149,12 @@ impl Connection {
                 });
                 Some(Action::Request { channel: ChannelNumber(0), opening: 0, request })
             }
-            (Phase::Running, _) => {
-                let state = if self.blocked { "blocked" } else { "running" };
+            (phase @ (Phase::AwaitingOpen | Phase::Opening | Phase::Running), _) => {
+                let state = match (phase == Phase::Running, self.blocked) {
+                    (false, _) => "opening",
+                    (true, true) => "blocked",
+                    (true, false) => "running",
+                };
                 let text = format!("unexpected method in connection state {state}");
                 self.fail_connection(Fault::new(ReplyCode::ChannelError, text, id), out);
                 None
@@ -131,8 +164,6 @@ impl Connection {
                 | Phase::Starting
                 | Phase::Authenticating { .. }
                 | Phase::Tuning
-                | Phase::AwaitingOpen
-                | Phase::Opening
                 | Phase::ClosingByClient
                 | Phase::AwaitingCloseOk
                 | Phase::Ended,
@@ -151,7 +182,7 @@ impl Connection {
         out: &mut BytesMut,
     ) -> Option<Action> {
         if self.phase != Phase::Running {
-            self.end_silently();
+            self.on_early_frame(KIND_METHOD, payload, out);
             return None;
         }
         let Some(Slot::Open(channel)) = self.channels.get_mut(usize::from(number.0)) else {
@@ -162,7 +193,7 @@ impl Connection {
             self.fail_in_turn(number, Fault { error: cause.error(), id: cause.id() }, out);
             return None;
         }
-        let outcome = match self.decode(payload, out)? {
+        let outcome = match self.decode(number, payload, out)? {
             Method::Publish(publish) => {
                 channel_of(&mut self.channels, number)?.on_publish(publish).map(|()| None)
             }
@@ -251,10 +282,6 @@ impl Connection {
         out: &mut BytesMut,
         act: impl FnOnce(&mut Channel, &mut Context<'_>) -> Result<Option<Action>, Fault>,
     ) -> Option<Action> {
-        if self.phase != Phase::Running {
-            self.end_silently();
-            return None;
-        }
         let (channels, mut context) = self.split(out);
         let outcome = match channels.get_mut(usize::from(number.0)) {
             Some(Slot::Open(channel)) => act(channel, &mut context),
@@ -284,12 +311,17 @@ impl Connection {
                 frame::method(number, AMQPClass::Channel(ok), out);
                 return;
             }
-            if !(id == Some(OPEN) && *client_closed) {
+            if id != Some(OPEN) {
+                return;
+            }
+            if !*client_closed {
+                let text = "second 'channel.open' seen";
+                self.fail_connection(Fault::new(ReplyCode::ChannelError, text, OPEN), out);
                 return;
             }
             self.free(number);
         }
-        match self.decode(payload, out) {
+        match self.decode(number, payload, out) {
             None => {}
             Some(Method::Other(AMQPClass::Channel(channel::AMQPMethod::Open(_)))) => {
                 self.open_channel(number, out);

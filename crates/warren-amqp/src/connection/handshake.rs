@@ -12,7 +12,7 @@ use crate::error::{Fault, MethodId};
 use crate::frame::{self, PROTOCOL_HEADER};
 
 /// How long a client waits that did something wrong before it was known: slows down guessing and storms.
-const SILENT_CLOSE_MS: u64 = 3_000;
+pub(super) const SILENT_CLOSE_MS: u64 = 3_000;
 
 /// RabbitMQ's nine capabilities.
 const CAPABILITIES: [&str; 9] = [

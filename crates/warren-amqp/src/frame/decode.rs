@@ -11,6 +11,10 @@ use super::limits::{
 };
 
 const HEAD: usize = 7;
+/// Class and method.
+const METHOD_HEAD: usize = 4;
+/// Class, weight and size of the body.
+const HEADER_HEAD: usize = 12;
 
 /// A frame whose limits and end octet are right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,16 @@ pub fn next_frame(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>,
     }
     let payload = input.split_to(end + 1).freeze().slice(HEAD..end);
     let channel = ChannelNumber(u16::from_be_bytes([c1, c0]));
+    // Too short to say what it is about, it is no frame on any channel.
+    let least = match kind {
+        KIND_METHOD => METHOD_HEAD,
+        KIND_HEADER => HEADER_HEAD,
+        _ => 0,
+    };
     match kind {
+        _ if payload.len() < least => {
+            Err(FrameError::UnknownKind { kind, octets: describe_octets(&payload) })
+        }
         KIND_METHOD => Ok(Some(Frame::Method(channel, payload))),
         KIND_HEADER | KIND_BODY if channel.0 == 0 => {
             Err(FrameError::Unexpected { kind, octets: describe_octets(&payload) })

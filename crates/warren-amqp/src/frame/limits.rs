@@ -46,7 +46,7 @@ pub enum FrameError {
         /// The payload's description.
         octets: String,
     },
-    /// A type that 0-9-1 does not have, or a heartbeat with a payload.
+    /// A type that 0-9-1 does not have, a heartbeat with a payload, or a method or header cut short.
     UnknownKind {
         /// The type octet.
         kind: u8,
@@ -71,10 +71,11 @@ impl FrameError {
                 ReplyCode::FrameError,
                 format!("type {kind}, all octets = <<>>: {{frame_too_large,{size},{limit}}}"),
             ),
-            Self::BadEnd { kind, end, octets } => AmqpError::new(
-                ReplyCode::FrameError,
-                format!("type {kind}, {octets}: {{invalid_frame_end_marker,{end}}}"),
-            ),
+            Self::BadEnd { kind, end, octets } => {
+                let before = format!("type {kind}, {octets}: ");
+                let term = erlang_pair("invalid_frame_end_marker", *end, before.len());
+                AmqpError::new(ReplyCode::FrameError, before + &term)
+            }
             Self::UnknownKind { kind, octets } => {
                 AmqpError::new(ReplyCode::FrameError, format!("type {kind}, {octets}: unknown_frame"))
             }
@@ -92,6 +93,15 @@ impl FrameError {
             Self::UnknownKind { .. } | Self::Unexpected { .. } => false,
         }
     }
+}
+
+/// A pair in Erlang's notation behind `column` characters: its printer breaks lines that would reach 80 columns.
+fn erlang_pair(name: &str, number: u8, column: usize) -> String {
+    let line = format!("{{{name},{number}}}");
+    if column + line.len() + 1 < 80 {
+        return line;
+    }
+    format!("{{{name},\n{:indent$}{number}}}", "", indent = column + 1)
 }
 
 /// `all octets = <<…>>`, or the first 16 of them, in Erlang's notation as RabbitMQ's texts have it.

@@ -142,6 +142,12 @@ impl DecodeError {
         }
     }
 
+    /// Whether the cause is a short string that is no UTF-8.
+    #[must_use]
+    pub fn is_not_utf8(&self) -> bool {
+        matches!(self, Self::Arguments { cause: ShapeError::NotUtf8, .. })
+    }
+
     /// What the client is told: 503 for a method that does not exist, 502 for a table, else 501.
     #[must_use]
     pub fn error(&self) -> AmqpError {

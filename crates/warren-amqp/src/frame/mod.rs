@@ -11,6 +11,7 @@ pub use decode::{Frame, next_frame};
 pub use encode::{
     Content, ack, body_frames, content, deliver, get_ok, heartbeat, method, nack, publish, reject, returned,
 };
+pub(crate) use limits::describe_octets;
 pub use limits::{
     BODY_MAX, FRAME_MIN, FRAME_OVERHEAD, FrameError, INITIAL_FRAME_MAX, KIND_BODY, KIND_HEADER,
     KIND_HEARTBEAT, KIND_METHOD, PROTOCOL_HEADER,
