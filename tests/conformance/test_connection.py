@@ -156,3 +156,14 @@ def test_a_channel_number_may_be_above_channel_max_in_any_order(raw):
     client.channel(1)
     client.call(2, "channel.close", reply_code=200)
     client.channel(2)
+
+
+def test_one_who_closes_again_is_answered_again(connect):
+    client = connect()
+    for _ in range(2):
+        client.send(0, "connection.close", reply_code=200, reply_text="Goodbye")
+    for _ in range(2):
+        client.expect("connection.close-ok", 0)
+    client.send(0, "connection.close", reply_code=200, reply_text="Goodbye")
+    client.expect("connection.close-ok", 0)
+    client.end()

@@ -203,3 +203,26 @@ def test_a_large_start_ok_within_a_frame_of_4_kib_is_accepted(raw):
         client_properties={"product": "x" * 3000, "list": [1, 2.5, None, {"deep": [True]}]},
     )  # fmt: skip
     client.expect("connection.tune", 0)
+
+
+@pytest.mark.parametrize("method, arguments", [
+    ("connection.close-ok", {}), ("connection.tune-ok", {"channel_max": 9, "frame_max": 8192}), ("connection.close", {"reply_code": 200}),
+])  # fmt: skip
+def test_what_does_not_belong_before_open_is_told(raw, method, arguments):
+    client = raw()
+    client.start()
+    client.start_ok()
+    client.expect("connection.tune", 0)
+    client.send(0, "connection.tune-ok", channel_max=9, frame_max=131072)
+    client.send(0, method, **arguments)
+    client.expect_connection_close(504, "CHANNEL_ERROR - unexpected method in connection state opening", method)
+
+
+def test_a_channel_before_open_is_unexpected(raw):
+    client = raw()
+    client.start()
+    client.start_ok()
+    client.expect("connection.tune", 0)
+    client.send(0, "connection.tune-ok", channel_max=9, frame_max=131072)
+    client.send(1, "channel.open")
+    client.expect_connection_close(505, "UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>")

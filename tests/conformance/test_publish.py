@@ -226,3 +226,21 @@ def test_a_half_published_message_dies_with_its_channel(client, queue):
     client.expect("basic.qos-ok", 1)
     client.abort()
     assert amqp.METHODS["basic.publish"].has_content
+
+
+def test_nothing_behind_a_publish_that_closes_its_channel_happens(connect, name):
+    exchange, never, kept = name("missing"), name("never"), name("kept")
+    for _ in range(20):
+        client = connect()
+        client.channel(1)
+        client.declare(1, kept, durable=True)
+        client.send_bytes(
+            client.publish_bytes(1, exchange, "k", b"m")
+            + amqp.frame(amqp.FRAME_METHOD, 1, amqp.encode_method("queue.declare", queue=never))
+            + amqp.frame(amqp.FRAME_METHOD, 1, amqp.encode_method("queue.delete", queue=kept))
+        )
+        client.expect_channel_close(1, 404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/'", "basic.publish")
+        client.channel(1)
+        client.declare(1, kept, passive=True)
+        client.send(1, "queue.declare", queue=never, passive=True)
+        client.expect_channel_close(1, 404, f"NOT_FOUND - no queue '{never}' in vhost '/'", "queue.declare")

@@ -332,3 +332,16 @@ def test_a_queue_declared_on_one_node_is_known_on_the_others_at_once(connect, na
         one.declare(1, queue, durable=True)
         two.declare(1, queue, passive=True)
         three.declare(1, queue, durable=True)
+
+
+def test_what_is_not_bound_is_unbound_from_a_locked_queue_too(connect, name):
+    owner, other = connect(), connect()
+    queue = name()
+    owner.channel(1)
+    owner.declare(1, queue, exclusive=True)
+    owner.call(1, "queue.bind", queue=queue, exchange="amq.direct", routing_key=f"bound-{queue}")
+    other.channel(1)
+    other.call(1, "queue.unbind", queue=queue, exchange="amq.direct", routing_key="never")
+    other.send(1, "queue.unbind", queue=queue, exchange="amq.direct", routing_key=f"bound-{queue}")
+    got = other.expect("channel.close", 1)
+    assert got.reply_code == 405

@@ -58,6 +58,8 @@ def hunks(reference, ours):
 def compare(name, reference, ours, verbose):
     """Prints the line of one script; says whether it differs for no known reason."""
     unknown, reasons = [], []
+    reference = [known.level("rabbit", line) for line in reference]
+    ours = [known.level("warren", line) for line in ours]
     for theirs, our in hunks(reference, ours):
         why = known.reason(name, theirs, our)
         if why:

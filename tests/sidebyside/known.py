@@ -1,11 +1,77 @@
-"""Differences that are meant, with the reason. Most: RabbitMQ 3.10 is what can be installed, 4.3 is what Warren follows."""
+"""Differences that are meant. Most are one: RabbitMQ 3.10 is what distributions have, 4.3 is what Warren follows."""
 
 import fnmatch
 import re
 
+# What both sides' lines are without, or are read as, before they are compared: (side, pattern, instead, why).
+LEVEL = [
+    ("warren", r", x-last-death-(exchange|queue|reason): S:'[^']*'", "", "3.13 added x-last-death-*"),
+    ("warren", r"(configure|write|read) (access to)", r"\2", "3.12 says which permission is missing"),
+    ("rabbit", r"headers: \{x-delivery-count: l:0\}|, x-delivery-count: l:0", "", "4.3 sends no count of 0"),
+    ("rabbit", r"connection.close 503 (.)COMMAND_INVALID - (unknown|invalid) exchange type",
+     r"channel.close 406 \1PRECONDITION_FAILED - unknown exchange type", "3.12 closes the channel only"),
+]  # fmt: skip
+
 # (scripts, a pattern that each line of the difference contains, why)
 KNOWN = [
+    ("handshake.header.old_0_8", "", "4.x refuses 0-8"),
+    ("handshake.after_start_ok.close", "", "a client that gives up hears close-ok"),
+    ("handshake.tune.*", "", "3.11 tells why it closes; 4.1 wants frames of 8192"),
+    ("handshake.a_long_start_ok", "", "4.1 takes 8192 octets before tune"),
+    ("handshake.start", "AMQPLAIN PLAIN|PLAIN AMQPLAIN", "the order of mechanisms"),
+    ("frames.raw.unknown_*", "", "RabbitMQ's connection process crashes"),
+    ("frames.raw.file_class", "", "RabbitMQ's connection process crashes"),
+    ("frames.raw.bad_tag", "", "RabbitMQ's connection process crashes"),
+    ("frames.raw.table_value_cut", "", "RabbitMQ's connection process crashes"),
+    ("frames.raw.truncated_open_0", "", "501 where RabbitMQ's crash is an internal error"),
+    ("frames.raw.credit", "", "4.x has no basic.credit"),
+    ("frames.raw.cancel_ok", "", "4.3 takes it as a cancel"),
+    ("topology.deleted_queue_tells_consumers", "", "4.3 takes a cancel-ok as a cancel"),
+    ("frames.raw.server_method_*", "", "refused at once, not when its content fails to come"),
+    ("frames.content.longer*", "", "4.3 says so"),
+    ("frames.content.enormous", "", "4.3 says so"),
+    ("frames.content.over_512_mib", "", "4.3 says so"),
+    ("frames.content.connection_close_for_body", "nothing|eof", "who closes the socket first"),
+    ("frames.content.*", "541 'INTERNAL_ERROR'|501 'FRAME_ERROR|502 'SYNTAX_ERROR", "501 where RabbitMQ's crash is an internal error"),
+    ("channels.not_open.*", "", "a queue without a name is looked for before the channel's state"),
+    ("channels.closed_twice", "", "a race in RabbitMQ"),
+    ("topology.last_declared", "", "the script uses a channel that is closed"),
+    ("topology.binding_checks.topic_hashes", "", "4.3.5 allows two"),
+    ("topology.exchange_arguments.hash_*_int", "", "RabbitMQ's channel crashes"),
+    ("topology.exchange_type.type_1[0123]", "", "exchange types of 4.x and plugins"),
+    ("topology.exchange_type.*", "nothing|eof|tttttt", "3.12 closes the channel only"),
+    ("topology.exchange_arguments.history_*", "", "there is no recent-history exchange yet"),
+    ("topology.vhost_limits_of_names", "x-queue-type", "4.x stores the default type"),
+    ("publishing.message.expiration_huge", "", "4.3 breaks no line there"),
+    ("publishing.message.bcc_of_ints", "", "a BCC without a key stays"),
+    ("consuming.stream_checks", "", "4.x has other texts, and checks the offset"),
+    ("consuming.stream_reading", "", "4.3 takes nack and reject of a stream for an ack"),
+    ("settling.requeue_order.quorum_*", "", "4.x delivers what came back first; ours in the queue's order"),
+    ("settling.redelivered_to_consumer.quorum", "", "4.3 counts no nack"),
+    ("settling.headers_of_a_redelivery.quorum", "", "4.3 counts no nack"),
+    ("lifecycle.overflow.classic_reject*", "basic.nack", "a single nack without multiple"),
+    ("lifecycle.overflow.quorum_reject-publish", "", "ours lets none in too many"),
+    ("arguments.queue.*.x-consumer-timeout", "", "4.3 checks it; 4.2 and ours have it on classic queues"),
+    ("arguments.queue.*.x-delayed-retry-*", "", "4.3 has them on quorum queues"),
+    ("arguments.queue.*.x-consumer-disconnected-timeout", "", "4.3 has it on quorum queues"),
+    ("arguments.queue.*.x-stream-filter-size-bytes", "", "4.x has it on streams"),
+    ("arguments.queue.*.x-queue-leader-locator", "", "4.x has it on every type"),
+    ("arguments.queue.*.x-queue-version", "", "4.x has version 2 only"),
+    ("arguments.queue.*.x-queue-master-locator", "", "4.3 does not check it"),
+    ("publishing.headers.int_float", "", "4.3 compares strictly"),
+    ("publishing.message.mode_*", "", "4.x takes any delivery mode"),
+    ("consuming.global_qos.quorum", "", "4.3 takes a global prefetch for one of the consumers"),
+    ("consuming.global_qos.stream", "prefetch count is not set|consume-ok", "4.3 takes a global prefetch for one of the consumers"),
+    ("management.vhost_default_type", "", "3.10 has no default type"),
 ]
+
+
+def level(side, line):
+    """A line as both brokers would write it."""
+    for whose, pattern, instead, _ in LEVEL:
+        if whose == side:
+            line = re.sub(pattern, instead, line)
+    return line
 
 
 def reason(script, theirs, ours):

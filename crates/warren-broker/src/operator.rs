@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use warren_catalogue::{check_new_queue, check_not_default_exchange, hash_password};
+use warren_catalogue::{check_new_queue, check_not_default_exchange, check_queue_name, hash_password};
 use warren_proto::catalogue::{
     ApplyTo, BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord,
     PermissionRecord, PolicyRecord, UserRecord,
@@ -461,7 +461,16 @@ impl Admin for Operator {
             home: self.broker.node(),
         };
         if self.find(vhost, name).is_err() {
-            check_new_queue(&command)?;
+            check_queue_name(name)?;
+            let stored = self.broker.catalogue().read().stored_arguments(
+                vhost,
+                name,
+                durable,
+                None,
+                auto_delete,
+                &command.arguments,
+            );
+            check_new_queue(&command, &stored)?;
         }
         self.change(Command::DeclareQueue(command)).await
     }

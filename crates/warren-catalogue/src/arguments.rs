@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use warren_proto::catalogue::DeclareQueue;
 pub(crate) use warren_types::table::{integer, type_name};
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
 
@@ -11,7 +10,7 @@ use crate::names::{exchange_resource, queue_resource, refuse};
 use crate::topology::ALTERNATE_EXCHANGE;
 
 pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
-const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
 /// What may be done where a queue is full.
 pub(crate) const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
@@ -123,7 +122,8 @@ pub(crate) fn plain(value: &AMQPValue) -> String {
 }
 
 /// A value as an Erlang term.
-pub(crate) fn term(value: &AMQPValue) -> String {
+#[must_use]
+pub fn term(value: &AMQPValue) -> String {
     match value {
         AMQPValue::Boolean(v) => v.to_string(),
         AMQPValue::Float(v) => decimal(f64::from(*v)),
@@ -160,6 +160,9 @@ fn decimal(value: f64) -> String {
 }
 
 fn binary(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "<<>>".to_owned();
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => {
             let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
@@ -179,7 +182,11 @@ fn binary(bytes: &[u8]) -> String {
 }
 
 /// A name in an argument must be a string.
-fn check_name_argument(arguments: &FieldTable, key: &str, resource: &str) -> Result<(), AmqpError> {
+pub(crate) fn check_name_argument(
+    arguments: &FieldTable,
+    key: &str,
+    resource: &str,
+) -> Result<(), AmqpError> {
     match arguments.inner().get(key) {
         None | Some(AMQPValue::LongString(_) | AMQPValue::ShortString(_)) => Ok(()),
         Some(other) => Err(refuse(
@@ -199,7 +206,7 @@ pub(crate) fn validate_exchange_arguments(
 }
 
 /// How an argument's value is checked; the error is the reason as RabbitMQ prints it.
-type Check = fn(&AMQPValue, &FieldTable) -> Result<(), String>;
+pub(crate) type Check = fn(&AMQPValue, &FieldTable) -> Result<(), String>;
 
 /// The arguments that are checked when a queue is declared and compared when it is declared again, in the order of
 /// the checks. Any other is stored and otherwise ignored.
@@ -264,21 +271,6 @@ pub fn validate_queue_arguments(vhost: &str, name: &str, arguments: &FieldTable)
     Ok(())
 }
 
-/// What means nothing to a stream.
-const NOT_FOR_STREAMS: &[&str] = &[
-    "x-expires",
-    "x-message-ttl",
-    DEAD_LETTER_EXCHANGE,
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-max-length",
-    "x-max-priority",
-    "x-overflow",
-    "x-single-active-consumer",
-    "x-delivery-limit",
-    "x-message-deduplication",
-];
-
 /// Arguments that came to mean something only after catalogues of earlier versions had taken any value of them.
 const LATER: &[(&str, Check)] = &[
     ("x-message-deduplication", check_bool),
@@ -287,48 +279,20 @@ const LATER: &[(&str, Check)] = &[
     ("x-cache-ttl", check_expires),
 ];
 
-/// What a node checks of a queue that does not exist, before it proposes it, beside [`validate_queue_arguments`]. Not asked
-/// when the command is applied: what earlier versions accepted must be accepted whenever their logs are read again.
-///
-/// # Errors
-/// 406 `invalid property 'non-durable' for queue 'q' in vhost '/'` for a stream that is not durable and shared,
-/// `invalid arg 'x-expires' for queue 'q' in vhost '/' of queue type rabbit_stream_queue` for what means nothing to
-/// streams, and `invalid arg 'x-cache-size' for queue 'q' in vhost '/': value_zero`.
-pub fn check_new_queue(declare: &DeclareQueue) -> Result<(), AmqpError> {
-    let arguments = &declare.arguments;
-    let resource = queue_resource(&declare.vhost, &declare.name);
-    let refuse = |text: String| Err(refuse(ReplyCode::PreconditionFailed, text));
-    for (key, check) in LATER {
-        if let Some(Err(reason)) = arguments.inner().get(*key).map(|value| check(value, arguments)) {
-            return refuse(format!("invalid arg '{key}' for {resource}: {reason}"));
-        }
-    }
-    if !is_stream(arguments) {
-        return Ok(());
-    }
-    let wrong = [
-        ("auto-delete", declare.auto_delete),
-        ("exclusive-owner", declare.exclusive.is_some()),
-        ("non-durable", !declare.durable),
-    ];
-    if let Some((property, _)) = wrong.into_iter().find(|(_, wrong)| *wrong) {
-        return refuse(format!("invalid property '{property}' for {resource}"));
-    }
-    match NOT_FOR_STREAMS.iter().find(|key| arguments.contains_key(key)) {
-        Some(key) => refuse(format!("invalid arg '{key}' for {resource} of queue type rabbit_stream_queue")),
-        None => Ok(()),
-    }
+/// All checks of a new queue's arguments, in their order.
+pub(crate) fn checks() -> impl Iterator<Item = (&'static str, Check)> {
+    KNOWN.iter().chain(LATER).copied()
 }
 
 fn accept(_: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     Ok(())
 }
 
-fn checked_integer(value: &AMQPValue) -> Result<i64, String> {
+pub(crate) fn checked_integer(value: &AMQPValue) -> Result<i64, String> {
     integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
 }
 
-fn check_not_negative(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
+pub(crate) fn check_not_negative(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     match checked_integer(value)? {
         negative @ ..0 => Err(format!("{{value_negative,{negative}}}")),
         0.. => Ok(()),
@@ -418,7 +382,7 @@ fn check_dead_letter_routing_key(value: &AMQPValue, arguments: &FieldTable) -> R
     }
 }
 
-fn check_queue_type(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
+pub(crate) fn check_queue_type(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     match text(value)? {
         b"classic" | b"quorum" | b"stream" | b"" | b"undefined" => Ok(()),
         other => Err(format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other))),

@@ -11,6 +11,7 @@ mod apply;
 mod arguments;
 mod equivalence;
 mod invariant;
+mod kinds;
 mod lookup;
 mod moves;
 mod names;
@@ -27,9 +28,12 @@ mod topic_access;
 mod topology;
 
 pub use access::{Access, Resource};
-pub use arguments::{age_ms, check_new_queue, is_stream, validate_queue_arguments};
+pub use arguments::{age_ms, is_stream, term as erlang_term, validate_queue_arguments};
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
+};
+pub use kinds::{
+    QueueKind, check_consumer_arguments, check_new_queue, compared_arguments, consumer_priority,
 };
 pub use moves::{METADATA_VOTERS_MAX, Site, metadata_voters, next_moves};
 pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};

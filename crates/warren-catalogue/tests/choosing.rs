@@ -118,7 +118,7 @@ fn a_weight_is_an_integer_from_1_to_10000() {
         ("-3", "406 The binding key must be greater than 0"),
         ("10001", "406 The binding key must not exceed 10000"),
         ("x", "406 The binding key must be an integer: <<\"x\">>"),
-        ("", "406 The binding key must be an integer: <<\"\">>"),
+        ("", "406 The binding key must be an integer: <<>>"),
     ] {
         assert_eq!(refused(&mut catalogue, Command::Bind(to_queue("x", "q", key))), text);
     }

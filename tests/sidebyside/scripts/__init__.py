@@ -3,7 +3,7 @@
 import importlib
 
 SCRIPTS = {}
-FILES = ("handshake", "frames", "channels", "topology", "arguments", "publishing", "consuming", "settling", "lifecycle", "management")
+FILES = ("handshake", "frames", "channels", "topology", "arguments", "publishing", "consuming", "settling", "pipelined", "lifecycle", "management")
 
 
 def script(function):

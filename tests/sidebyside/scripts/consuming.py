@@ -184,8 +184,6 @@ def stream_reading(s):
     peer.cast("basic.reject", delivery_tag=2, requeue=False)
     peer.alive()
     peer.do("queue.declare", queue="reading", passive=True)
-    peer.cast("basic.ack", delivery_tag=2)
-    peer.see(least=1)
 
 
 @script

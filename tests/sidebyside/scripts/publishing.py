@@ -33,8 +33,7 @@ def message(s, properties):
     for queue in ("p-q1", "p-q2", "p-q3"):
         peer.declare(queue)
     peer.ok("confirm.select")
-    options = {k: properties.pop(k) for k in ("immediate", "mandatory") if k in properties}
-    peer.pub("", "p-q1", **options, **properties)
+    peer.pub("", "p-q1", **properties)
     peer.see(least=1, quiet=0.2)
     peer.see("later", quiet=0.1)
     other = s.open("get")

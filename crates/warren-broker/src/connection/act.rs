@@ -188,13 +188,14 @@ impl Task {
         match performed.remember {
             Remember::Nothing => {}
             Remember::Owner => self.owns_queues = true,
-            Remember::Consumer { subscription, host, queue, auto_delete, timeout_ms, info } => {
+            Remember::Consumer { subscription, host, queue, auto_delete, counts, timeout_ms, info } => {
                 self.look_sooner(timeout_ms);
                 self.described.insert(subscription, *info);
-                self.consumers.insert(subscription, Consumer { host, channel, queue, auto_delete });
+                self.consumers.insert(subscription, Consumer { host, channel, queue, auto_delete, counts });
             }
             Remember::ReplyConsumer { subscription, queue } => {
-                let consumer = Consumer { host: queue.host, channel, queue: queue.id, auto_delete: true };
+                let host = queue.host;
+                let consumer = Consumer { host, channel, queue: queue.id, auto_delete: true, counts: false };
                 self.consumers.insert(subscription, consumer);
                 if let (Some(publisher), Ok(name)) = (&mut self.publisher, ShortStr::try_from(&*queue.name)) {
                     publisher.begin_replies(channel, subscription, name);

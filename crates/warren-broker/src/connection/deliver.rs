@@ -76,7 +76,7 @@ impl Task {
                     subscription,
                     source,
                     delivery.redelivered,
-                    delivery.delivery_count,
+                    if consumer.counts { delivery.delivery_count } else { 0 },
                     &delivery.message,
                     &mut self.out,
                 )

@@ -149,6 +149,8 @@ struct Consumer {
     queue: QueueId,
     /// The queue may go with its last consumer.
     auto_delete: bool,
+    /// It is told how often a delivery has failed.
+    counts: bool,
 }
 
 /// What is outstanding: until it is there, nothing more of the client is looked at.
@@ -361,6 +363,9 @@ impl Task {
     fn advance(&mut self) {
         self.apply_channel_limit();
         self.step();
+        if self.ending.is_some() && !self.input.is_empty() {
+            self.discard();
+        }
         self.count_channels();
     }
 

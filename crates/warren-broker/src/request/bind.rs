@@ -32,12 +32,7 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
     broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;
     broker.check_topic_access(user, vhost, &binding.exchange, Access::Read, &binding.routing_key)?;
-    match caller.queue(&binding.queue).await {
-        Ok(_) => {}
-        // Whether that is an error, and which of the two missing is named, is decided where it is applied.
-        Err(error) if error.code == ReplyCode::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    let name = binding.queue.clone();
     let record = BindingRecord {
         vhost: vhost.to_string(),
         source: binding.exchange,
@@ -45,7 +40,29 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
         routing_key: binding.routing_key,
         arguments: binding.arguments,
     };
+    match caller.queue(&name).await {
+        Ok(_) => {}
+        // Whether that is an error, and which of the two missing is named, is decided where it is applied.
+        Err(error) if error.code == ReplyCode::NotFound => {}
+        // Nobody's lock keeps from removing what is not there.
+        Err(error)
+            if change == Change::Unbind
+                && error.code == ReplyCode::ResourceLocked
+                && !is_bound(caller, &record) =>
+        {
+            return Ok(Reply::Done);
+        }
+        Err(error) => return Err(error),
+    }
     apply(caller, record, change).await
+}
+
+/// Whether the catalogue of this node has the binding of a queue.
+fn is_bound(caller: &Caller, record: &BindingRecord) -> bool {
+    let Destination::Queue(name) = &record.destination else { return false };
+    let Some(spec) = caller.local_queue(name) else { return false };
+    let catalogue = caller.broker.catalogue().read();
+    catalogue.bindings_of_queue(spec.id).any(|bound| bound == *record)
 }
 
 /// Binds or unbinds an exchange.

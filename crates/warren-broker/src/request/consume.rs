@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_amqp::{Consume, Reply};
-use warren_catalogue::{Access, Resource, is_stream, no_queue};
+use warren_catalogue::{
+    Access, QueueKind, Resource, check_consumer_arguments, consumer_priority, is_stream, no_queue,
+};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Subscribe, SubscribeOutcome};
-use warren_types::table::{integer, type_name};
-use warren_types::{AMQPValue, AckMode, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
+use warren_types::{AckMode, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
 use super::direct_reply::{self, PSEUDO_QUEUE};
+use super::get::is_single_active;
 use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent, stream};
 use crate::admin::ConsumerInfo;
 use crate::session::SessionInput;
@@ -36,11 +38,19 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
             };
             let info = Box::new(ConsumerInfo { tag, ..*info });
             let (queue, auto_delete) = (spec.id, spec.auto_delete);
+            let counts = QueueKind::of(&spec.arguments) == QueueKind::Quorum;
             // What a reader of a stream holds is in nobody's way.
             let timeout_ms =
                 if is_stream(&spec.arguments) { 0 } else { consumer_timeout_ms(&caller.broker, &spec) };
-            let remember =
-                Remember::Consumer { subscription, host: spec.host, queue, auto_delete, timeout_ms, info };
+            let remember = Remember::Consumer {
+                subscription,
+                host: spec.host,
+                queue,
+                auto_delete,
+                counts,
+                timeout_ms,
+                info,
+            };
             Performed { reply: Ok(reply), remember }
         }
         Err(error) => Performed { reply: Err(error), remember: Remember::NoConsumer { subscription } },
@@ -83,12 +93,14 @@ async fn subscribe_to(
     spec: Arc<QueueSpec>,
     subscription: SubscriptionId,
 ) -> Result<(Reply, Arc<QueueSpec>), AmqpError> {
-    let single_active =
-        spec.arguments.inner().get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true));
-    if single_active && consume.exclusive {
+    check_consumer_arguments(&spec, &consume.arguments)?;
+    let single_active = is_single_active(&spec);
+    // Who reads a stream is in nobody's way, and quorum queues do not know the flag.
+    let exclusive = consume.exclusive && QueueKind::of(&spec.arguments) == QueueKind::Classic;
+    if single_active && exclusive {
         return Err(exclusive_use(&spec));
     }
-    let priority = priority(&consume, &spec)?;
+    let priority = consumer_priority(&consume.arguments);
     let offset = stream::offset(&consume, &spec)?;
     let (outcome, told) = oneshot::channel();
     let input = SessionInput::Subscribe {
@@ -96,8 +108,7 @@ async fn subscribe_to(
             subscription,
             queue: spec.id,
             prefetch: consume.prefetch.into(),
-            // Who reads a stream is in nobody's way.
-            exclusive: consume.exclusive && offset.is_none(),
+            exclusive,
             priority,
             ack_mode: consume.ack_mode,
             single_active,
@@ -134,22 +145,4 @@ fn exclusive_use(spec: &QueueSpec) -> AmqpError {
         ReplyCode::AccessRefused,
         format!("queue '{}' in vhost '{}' in exclusive use", spec.name, spec.vhost),
     )
-}
-
-/// `x-priority`, any integer.
-fn priority(consume: &Consume, spec: &QueueSpec) -> Result<i32, AmqpError> {
-    let Some(value) = consume.arguments.inner().get("x-priority") else { return Ok(0) };
-    let Some(number) = integer(value) else {
-        return Err(AmqpError::new(
-            ReplyCode::PreconditionFailed,
-            format!(
-                "invalid arg 'x-priority' for queue '{}' in vhost '{}': \"expected integer, got {}\"",
-                spec.name,
-                spec.vhost,
-                type_name(value)
-            ),
-        ));
-    };
-    // Clients use small numbers; what does not fit is as high or as low as can be.
-    Ok(i32::try_from(number).unwrap_or(if number > 0 { i32::MAX } else { i32::MIN }))
 }

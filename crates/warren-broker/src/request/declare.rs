@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
-    Access, DeclaredQueue, Resource, check_new_queue, check_queue_equivalence, check_queue_name, is_stream,
-    queue_settings, validate_queue_arguments,
+    Access, DeclaredQueue, QueueKind, Resource, check_new_queue, check_queue_equivalence, check_queue_name,
+    compared_arguments, queue_settings, validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
-use warren_types::{AMQPValue, AmqpError, QueueSpec, ReplyCode};
+use warren_types::{AMQPValue, AmqpError, FieldTable, QueueSpec, ReplyCode};
 
 use super::direct_reply::{self, PSEUDO_QUEUE, is_reply_queue};
 use super::{Caller, Performed, Remember, counts};
@@ -39,13 +39,23 @@ async fn passive(caller: &Caller, declare: &QueueDeclare) -> Result<Reply, AmqpE
 async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpError> {
     let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
     let generated = declare.name.is_empty();
-    if generated && is_stream(&declare.arguments) {
-        let text = "Cannot declare a server-named queue for type rabbit_stream_queue";
-        return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+    let owner = declare.exclusive.then(|| caller.owner());
+    let stored = |name: &str, arguments: &FieldTable| {
+        let catalogue = broker.catalogue().read();
+        catalogue.stored_arguments(vhost, name, declare.durable, owner, declare.auto_delete, arguments)
+    };
+    if generated {
+        match QueueKind::of(&stored("", &declare.arguments)) {
+            QueueKind::Classic => {}
+            kind @ (QueueKind::Quorum | QueueKind::Stream) => {
+                let text = format!("Cannot declare a server-named queue for type {}", kind.module());
+                return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+            }
+        }
     }
     let name = if generated { broker.queue_name() } else { declare.name };
     broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
-    let owner = declare.exclusive.then(|| caller.owner());
+    let arguments = stored(&name, &declare.arguments);
     let command = DeclareQueue {
         vhost: vhost.to_string(),
         name: name.clone(),
@@ -55,11 +65,9 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         arguments: declare.arguments,
         home: broker.node(),
     };
-    let arguments = &command.arguments;
     if let Some(spec) = caller.local_queue(&name) {
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
-        let arguments =
-            broker.catalogue().read().stored_arguments(vhost, &name, durable, owner, auto_delete, arguments);
+        let arguments = compared_arguments(&spec, &arguments);
         let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
         if check_queue_equivalence(&spec, &wanted).is_ok() {
             return declared(caller, &spec, declare.no_wait).await;
@@ -68,8 +76,8 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         if !generated {
             check_queue_name(&name)?;
         }
-        validate_queue_arguments(vhost, &name, arguments)?;
-        check_new_queue(&command)?;
+        check_new_queue(&command, &arguments)?;
+        validate_queue_arguments(vhost, &name, &arguments)?;
         if let Some(AMQPValue::LongString(exchange)) = arguments.inner().get("x-dead-letter-exchange") {
             broker.check_access(user, vhost, Access::Read, Resource::Queue(&name))?;
             broker.check_access(user, vhost, Access::Write, Resource::Exchange(&exchange.to_string()))?;
@@ -82,7 +90,7 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         if let Some(spec) = created
             && queue_settings(&broker.catalogue().read().effective_arguments(&spec)).expires_ms.is_some()
         {
-            let _begins_later = counts(broker, &spec).await;
+            let _begins_later = counts(broker, &spec, true).await;
         }
         return Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 });
     }
@@ -98,12 +106,19 @@ async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Resu
     let (messages, consumers) = if no_wait {
         (0, 0)
     } else {
-        match counts(&caller.broker, spec).await {
+        // Of quorum queues RabbitMQ says so too: looking at one does not use it.
+        let uses = QueueKind::of(&spec.arguments) == QueueKind::Classic;
+        match counts(&caller.broker, spec, uses).await {
             Ok(counts) => counts,
             // The queue exists; its leader has not heard of it yet, or it goes at this moment.
             Err(error) if error.code == ReplyCode::NotFound => (0, 0),
             Err(error) => return Err(error),
         }
     };
-    Ok(Reply::QueueDeclared { name: spec.name.to_string(), messages, consumers: consumers.into() })
+    // Who reads a stream takes nothing out of it, and RabbitMQ does not count them.
+    let consumers = match QueueKind::of(&spec.arguments) {
+        QueueKind::Stream => 0,
+        QueueKind::Classic | QueueKind::Quorum => consumers.into(),
+    };
+    Ok(Reply::QueueDeclared { name: spec.name.to_string(), messages, consumers })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use warren_catalogue::{Access, Resource};
+use warren_catalogue::{Access, QueueKind, Resource};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Answer, Ask, DeleteOutcome};
 use warren_types::{AmqpError, QueueSpec, ReplyCode};
@@ -13,7 +13,7 @@ use crate::broker::Broker;
 /// Deletes a queue and says how many ready messages it held; 0 when there is none of that name.
 ///
 /// # Errors
-/// 403, 405; 406 in use or not empty; 541.
+/// 403, 405; 406 in use or not empty; 540 for a quorum queue with a condition; 541.
 pub(super) async fn delete(
     caller: &Caller,
     name: &str,
@@ -26,7 +26,23 @@ pub(super) async fn delete(
         Err(error) if error.code == ReplyCode::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
+    let (if_unused, if_empty) = match QueueKind::of(&spec.arguments) {
+        QueueKind::Classic => (if_unused, if_empty),
+        QueueKind::Quorum if if_unused => return Err(unsupported(&spec, "if-unused")),
+        QueueKind::Quorum if if_empty => return Err(unsupported(&spec, "if-empty")),
+        // Streams go whatever the flags say.
+        QueueKind::Quorum | QueueKind::Stream => (false, false),
+    };
     delete_queue(&caller.broker, &spec, if_unused, if_empty).await
+}
+
+fn unsupported(spec: &QueueSpec, flag: &str) -> AmqpError {
+    let text = format!(
+        "cannot delete queue '{}' in vhost '{}'. queue.delete operations with {flag} flag set are not supported by \
+         quorum queues",
+        spec.name, spec.vhost
+    );
+    AmqpError::new(ReplyCode::NotImplemented, text)
 }
 
 /// The deletion itself, for clients and operators alike.

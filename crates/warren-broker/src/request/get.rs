@@ -1,11 +1,16 @@
 //! `basic.get` (0-9-1 §1.8.3.10).
 
 use warren_amqp::{Get, GotMessage, Reply};
-use warren_catalogue::{Access, Resource};
+use warren_catalogue::{Access, QueueKind, Resource};
 use warren_proto::session::{Answer, Ask};
-use warren_types::{AmqpError, DeliveryRef};
+use warren_types::{AMQPValue, AmqpError, DeliveryRef, QueueSpec, ReplyCode};
 
 use super::{Caller, ask_host, stream, unexpected};
+
+/// `x-single-active-consumer`.
+pub(super) fn is_single_active(spec: &QueueSpec) -> bool {
+    spec.arguments.inner().get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true))
+}
 
 /// Takes one message, if there is one. With automatic acknowledgement the session settles it.
 ///
@@ -16,6 +21,15 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Read, Resource::Queue(name))?;
     let spec = caller.queue(name).await?;
     stream::refuse("basic.get", &spec)?;
+    let kind = QueueKind::of(&spec.arguments);
+    if is_single_active(&spec) && kind == QueueKind::Quorum {
+        let text = format!(
+            "cannot obtain access to locked queue '{}' in vhost '{}'. basic.get operations are not supported by \
+             quorum queues with single active consumer",
+            spec.name, spec.vhost
+        );
+        return Err(AmqpError::new(ReplyCode::ResourceLocked, text));
+    }
     let question = Ask::Get { queue: spec.id, ack_mode: get.ack_mode };
     let (answer, host) = ask_host(&caller.broker, &spec, question).await?;
     match answer {
@@ -23,7 +37,8 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
         Answer::Got { delivery: Some(delivery), remaining } => Ok(Reply::Got(Some(GotMessage {
             source: DeliveryRef { host, queue: spec.id, position: delivery.position, subscription: None },
             redelivered: delivery.redelivered,
-            delivery_count: delivery.delivery_count,
+            // Of other types RabbitMQ tells no counts.
+            delivery_count: if kind == QueueKind::Quorum { delivery.delivery_count } else { 0 },
             message: delivery.message,
             remaining,
         }))),

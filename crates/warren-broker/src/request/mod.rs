@@ -58,6 +58,8 @@ pub(crate) enum Remember {
         queue: QueueId,
         /// The queue may go with its last consumer.
         auto_delete: bool,
+        /// It is told how often a delivery has failed: RabbitMQ does so of quorum queues only.
+        counts: bool,
         /// How long it may hold a delivery; 0 is for ever.
         timeout_ms: u64,
         /// What listings show of it.
@@ -262,9 +264,10 @@ pub(crate) async fn ask_host(
 }
 
 /// The counts of a queue that is declared: ready messages and consumers.
-pub(crate) async fn counts(broker: &Broker, spec: &QueueSpec) -> Result<(u64, u32), AmqpError> {
+/// `uses`: the time after which it goes unused begins anew.
+pub(crate) async fn counts(broker: &Broker, spec: &QueueSpec, uses: bool) -> Result<(u64, u32), AmqpError> {
     let queue: QueueId = spec.id;
-    match ask(broker, spec, Ask::Info { queue, uses: true, after_deaths: false }).await? {
+    match ask(broker, spec, Ask::Info { queue, uses, after_deaths: false }).await? {
         Answer::Info(counts) => Ok((counts.ready, counts.consumers)),
         other => Err(unexpected(&other)),
     }

@@ -1,7 +1,7 @@
 //! What is different where a queue is a stream: how it is consumed, and what cannot be done with it.
 
 use warren_amqp::Consume;
-use warren_catalogue::{age_ms, is_stream};
+use warren_catalogue::{age_ms, erlang_term, is_stream};
 use warren_proto::session::StreamOffset;
 use warren_types::table::type_name;
 use warren_types::{AMQPValue, AckMode, AmqpError, QueueSpec, ReplyCode, UnixMillis};
@@ -16,6 +16,18 @@ pub(super) fn offset(consume: &Consume, spec: &QueueSpec) -> Result<Option<Strea
     if !is_stream(&spec.arguments) {
         return Ok(None);
     }
+    let offset = match consume.arguments.inner().get("x-stream-offset") {
+        None => StreamOffset::Next,
+        Some(value) => parse(value, clock::now()).ok_or_else(|| {
+            let text = format!(
+                "invalid arg 'x-stream-offset' for {}: {{invalid_stream_offset_arg,{{{},{}}}}}",
+                resource(spec),
+                type_name(value),
+                erlang_term(value)
+            );
+            AmqpError::new(ReplyCode::PreconditionFailed, text)
+        })?,
+    };
     if consume.ack_mode == AckMode::Automatic {
         let text = format!("automatic acknowledgement not supported by stream {}", resource(spec));
         return Err(AmqpError::new(ReplyCode::NotImplemented, text));
@@ -24,21 +36,7 @@ pub(super) fn offset(consume: &Consume, spec: &QueueSpec) -> Result<Option<Strea
         let text = format!("consumer prefetch count is not set for stream {}", resource(spec));
         return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
     }
-    let Some(value) = consume.arguments.inner().get("x-stream-offset") else {
-        return Ok(Some(StreamOffset::Next));
-    };
-    parse(value, clock::now()).map(Some).ok_or_else(|| {
-        let shown = match value {
-            AMQPValue::LongString(text) => format!("<<\"{}\">>", String::from_utf8_lossy(text.as_bytes())),
-            other => format!("{other:?}"),
-        };
-        let text = format!(
-            "invalid arg 'x-stream-offset' for {}: {{invalid_stream_offset_arg,{{{},{shown}}}}}",
-            resource(spec),
-            type_name(value)
-        );
-        AmqpError::new(ReplyCode::PreconditionFailed, text)
-    })
+    Ok(Some(offset))
 }
 
 /// # Errors
@@ -53,7 +51,8 @@ pub(super) fn refuse(what: &str, spec: &QueueSpec) -> Result<(), AmqpError> {
 
 /// A word, a number, a time in seconds, or how far back.
 fn parse(value: &AMQPValue, now: UnixMillis) -> Option<StreamOffset> {
-    let offset = |number: i64| u64::try_from(number).ok().map(StreamOffset::Offset);
+    // Before the first is the first.
+    let offset = |number: i64| Some(StreamOffset::Offset(u64::try_from(number).unwrap_or_default()));
     match value {
         AMQPValue::LongString(text) => match std::str::from_utf8(text.as_bytes()).ok()? {
             "first" => Some(StreamOffset::First),
@@ -106,7 +105,7 @@ mod tests {
             (text("1m"), Some(StreamOffset::Since(UnixMillis(940_000)))),
             (text("1Y"), Some(StreamOffset::Since(UnixMillis(0)))),
             (text("zzz"), None),
-            (AMQPValue::LongInt(-1), None),
+            (AMQPValue::LongInt(-1), Some(StreamOffset::Offset(0))),
             (AMQPValue::Boolean(true), None),
         ] {
             assert_eq!(parse(&value, now), wanted, "{value:?}");

@@ -184,11 +184,12 @@ impl HostLeader {
         let refuse_until = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
         // It begins here even if it has held nothing: it must remember what it promises.
         let Some(queue) = self.queue(now, id, directory) else { return Answer::NoQueue };
-        if if_unused && !queue.consumers.is_empty() {
-            return Answer::CheckDelete(DeleteOutcome::InUse);
-        }
+        // Where both are true RabbitMQ says this one.
         if if_empty && !queue.is_empty() {
             return Answer::CheckDelete(DeleteOutcome::NotEmpty);
+        }
+        if if_unused && !queue.consumers.is_empty() {
+            return Answer::CheckDelete(DeleteOutcome::InUse);
         }
         if if_unused {
             queue.refuse_until = refuse_until;
