@@ -297,7 +297,7 @@ fn a_client_that_closes_hears_close_ok_only_after_the_shell_cleaned_up() {
     assert!(matches!(world.next(), Some(Action::Closed(Ending::Graceful))));
     let close_ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
     let close_ok = ServerFrame::Method(warren_types::ChannelNumber(0), close_ok);
-    assert_eq!(world.frames(), [close_ok.clone()]);
+    assert_eq!(world.frames(), std::slice::from_ref(&close_ok));
     assert_eq!(world.connection.state(), ConnectionState::Closing);
     // One who closes again is answered again; whatever else comes is nobody's.
     world.send(1, calls::open_channel());
