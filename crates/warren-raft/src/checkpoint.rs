@@ -69,12 +69,14 @@ pub(crate) enum Moved {
 pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
     let _one_at_a_time = shared.checkpointing.lock().await;
     let started = Instant::now();
+    let surplus = shared.store.log_surplus();
     let targets: Vec<(Arc<Group>, LogIndex)> = shared
         .groups
         .all()
         .into_iter()
         .map(|group| {
-            let target = purge_target(shared, &group);
+            let surplus = surplus.get(&group.id).copied().unwrap_or(LogIndex(0));
+            let target = purge_target(shared, &group, surplus);
             (group, target)
         })
         .collect();
@@ -85,13 +87,21 @@ pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
         let mut moved = Moved::All;
         let mut done: Vec<(Arc<Group>, Progress, LogIndex)> = Vec::new();
         for (group, target) in targets {
-            if let Some((part, progress)) = group.machine.checkpoint_part(target, &mut budget)? {
-                if part.purge_up_to() < target.min(progress.index()) {
-                    moved = Moved::Part;
+            match group.machine.checkpoint_part(target, &mut budget)? {
+                Some((part, progress)) => {
+                    if part.purge_up_to() < target.min(progress.index()) {
+                        moved = Moved::Part;
+                    }
+                    let purge = target.min(part.purge_up_to()).min(progress.index());
+                    parts.push(part);
+                    done.push((group, progress, purge));
                 }
-                let purge = target.min(part.purge_up_to()).min(progress.index());
-                parts.push(part);
-                done.push((group, progress, purge));
+                // Checkpointed before, when a follower still needed its log.
+                None if target > group.log.purged_index() => {
+                    let progress = group.machine.durable();
+                    done.push((group, progress, target));
+                }
+                None => {}
             }
         }
         store.checkpoint(parts)?;
@@ -110,9 +120,16 @@ pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
     Ok(moved)
 }
 
-/// Up to where a group's log need not be kept.
-fn purge_target(shared: &Shared, group: &Group) -> LogIndex {
-    let Some(mut target) = group.log.index_before_last(shared.options.keep_log_bytes) else {
+/// Up to where a group's log goes: what neither a follower nor a queue needs; and `surplus`, from which bodies must be moved
+/// because the node's log is too long.
+fn purge_target(shared: &Shared, group: &Group, surplus: LogIndex) -> LogIndex {
+    let unasked = unasked_by_followers(shared, group).min(group.machine.needless());
+    unasked.max(surplus)
+}
+
+/// Up to where followers do not need the log.
+fn unasked_by_followers(shared: &Shared, group: &Group) -> LogIndex {
+    let Some(target) = group.log.index_before_last(shared.options.keep_log_bytes) else {
         return LogIndex(0);
     };
     let table = shared.peers.table();
@@ -122,9 +139,8 @@ fn purge_target(shared: &Shared, group: &Group) -> LogIndex {
         .filter(|replica| table.get(&replica.node).is_some_and(|peer| peer.is_connected()))
         .map(|replica| replica.matched)
         .min();
-    if let Some(behind) = behind.filter(|behind| *behind < target) {
-        let limit = group.log.index_before_last(BEHIND_BYTES).unwrap_or(LogIndex(0));
-        target = behind.max(limit);
+    match behind.filter(|behind| *behind < target) {
+        Some(behind) => behind.max(group.log.index_before_last(BEHIND_BYTES).unwrap_or(LogIndex(0))),
+        None => target,
     }
-    target
 }

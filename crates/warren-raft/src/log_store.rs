@@ -95,7 +95,8 @@ impl LogStore {
         self.log.first_last().map_or_else(|| self.purged_index(), |(_, last)| last)
     }
 
-    fn purged_index(&self) -> LogIndex {
+    /// The last entry that was purged; 0 for none.
+    pub(crate) fn purged_index(&self) -> LogIndex {
         let purged = self.log.purged().and_then(|marker| wire::decode_log_id(marker).ok()).flatten();
         purged.map_or(LogIndex(0), |log_id| store_index(log_id.index))
     }

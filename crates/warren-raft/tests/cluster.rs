@@ -139,12 +139,17 @@ fn a_node_that_the_log_cannot_help_any_more_gets_a_snapshot() {
     let mut world = World::new(3);
     world.options.checkpoint_bytes = 64 << 10;
     world.options.keep_log_bytes = 256 << 10;
+    world.store_options.log_segment_bytes = 256 << 10;
+    world.store_options.log_bytes = 512 << 10;
     (0..3).for_each(|node| world.start(node));
     world.wait_ready();
     world.publish(SHARD, 7, 1..=10, 1000);
     let lagging = (world.leader(SHARD) + 1) % 3;
     world.kill(lagging);
-    world.publish(SHARD, 7, 11..=400, 10_000);
+    // A batch of the log is never cut: in portions, it comes to many files.
+    for first in (11..=391).step_by(10) {
+        world.publish(SHARD, 7, first..=first + 9, 10_000);
+    }
     let first_kept = |world: &World| {
         let leader = world.node(world.leader(SHARD));
         leader.store.log(GroupId::from(SHARD)).unwrap().first_last().unwrap().0.0

@@ -10,6 +10,11 @@ pub struct StoreOptions {
     pub queue_bytes: usize,
     /// Size of the log's files. A few of them are there at least. Default 16 MiB.
     pub log_segment_bytes: u64,
+    /// The log is kept to about so many bytes: bodies that queues still need stay in it until it is longer, then the
+    /// oldest are moved to the message store. Default 256 MiB.
+    pub log_bytes: u64,
+    /// So many entries at most are kept in the log for the bodies they brought: a place in memory each. Default 200,000.
+    pub log_entries: u64,
     /// The state's memtable. Default 16 MiB.
     pub state_memtable_bytes: usize,
     /// The block cache. Small: messages are read once, and the tail serves what is recent. Default 16 MiB.
@@ -29,6 +34,8 @@ impl Default for StoreOptions {
             tail_bytes: 8 << 20,
             queue_bytes: 64 << 20,
             log_segment_bytes: 16 << 20,
+            log_bytes: 256 << 20,
+            log_entries: 200_000,
             state_memtable_bytes: 16 << 20,
             cache_bytes: 16 << 20,
             reclaim_bytes: 32 << 20,

@@ -110,6 +110,18 @@ impl Replica {
         self.held().durable
     }
 
+    /// No queue needs the bodies of the entries up to here, or they are in the message store.
+    #[must_use]
+    pub fn needless(&self) -> LogIndex {
+        self.held().state.needless()
+    }
+
+    /// The bodies of the entries up to here are in the message store, or will be by the checkpoint that is being made.
+    #[must_use]
+    pub fn moved(&self) -> LogIndex {
+        LogIndex(self.held().state.moved())
+    }
+
     /// What a new leader needs to begin.
     #[must_use]
     pub fn opening_state(&self) -> OpeningState {

@@ -35,6 +35,8 @@ struct Inner {
     reclaimer: Reclaimer,
     /// What a file of the log takes.
     log_segment_bytes: u64,
+    /// How long the log may be for the bodies in it, in bytes and entries.
+    log_limits: (u64, u64),
     /// One checkpoint or installation at a time.
     checkpoint: Arc<Mutex<()>>,
 }
@@ -97,6 +99,7 @@ impl Store {
             writer: Mutex::new(writer),
             reclaimer: Reclaimer::new(options.reclaim_bytes),
             log_segment_bytes: options.log_segment_bytes,
+            log_limits: (options.log_bytes, options.log_entries),
             checkpoint: Arc::new(Mutex::new(())),
         }))
     }
@@ -229,6 +232,15 @@ impl Store {
     pub fn spoken_for_bytes(&self) -> Result<u64, StoreError> {
         let unflushed = self.0.core.rocks.unflushed_bytes()?;
         Ok(unflushed.saturating_mul(2).saturating_add(self.0.log_segment_bytes.saturating_mul(2)))
+    }
+
+    /// Up to where each group's log makes the node's log longer than [`StoreOptions::log_bytes`] or
+    /// [`StoreOptions::log_entries`]: bodies there are to be moved to the message store. Groups without such are left out.
+    /// Cost: the entries in the log, if it is too long.
+    #[must_use]
+    pub fn log_surplus(&self) -> BTreeMap<GroupId, LogIndex> {
+        let (bytes, entries) = self.0.log_limits;
+        self.0.core.wal.surplus(bytes, entries)
     }
 
     /// Makes what room can be made: old files of the write-ahead log go, and so do bodies that nobody needs. Blocks,

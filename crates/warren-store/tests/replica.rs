@@ -235,6 +235,26 @@ fn a_message_consumed_before_the_purge_is_never_moved() {
 }
 
 #[test]
+fn what_no_queue_needs_ends_where_the_first_needed_body_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path());
+    assert_eq!(world.replica.needless(), LogIndex(0));
+    for seq in 1..=4 {
+        world.ops([enqueue(1, seq, &[(&[Q1], "a")])]);
+    }
+    assert_eq!(world.replica.needless(), LogIndex(0));
+    world.ops([settle(Q1, &[(1, 2), (4, 4)])]);
+    assert_eq!(world.replica.needless(), LogIndex(2));
+    assert_eq!(world.checkpoint(2), 2);
+    assert_eq!(world.stored(), (0, 0), "nothing was moved for it");
+    assert_eq!(world.checkpoint(3), 3);
+    assert_eq!((world.stored(), world.replica.moved()), ((1, 0), LogIndex(3)));
+    assert_eq!(world.replica.needless(), LogIndex(5), "the rest of the log brought nothing that is left");
+    drop(world);
+    assert_eq!(World::open(dir.path()).replica.needless(), LogIndex(5));
+}
+
+#[test]
 fn a_purge_waits_for_the_checkpoint_that_covers_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::open(dir.path());

@@ -122,6 +122,8 @@ impl Machine {
         std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
         let options = StoreOptions {
             log_segment_bytes: SEGMENT_BYTES,
+            // Small enough that bodies are moved out of it.
+            log_bytes: 4 * SEGMENT_BYTES,
             state_memtable_bytes: 4 << 20,
             tail_bytes: 256 << 10,
             ..StoreOptions::default()

@@ -45,6 +45,14 @@ impl Machine {
         }
     }
 
+    /// The log up to here holds nothing that a queue needs.
+    pub(crate) fn needless(&self) -> LogIndex {
+        match self {
+            Self::Catalogue(machine) => machine.progress().index(),
+            Self::Shard(machine) => machine.replica().needless(),
+        }
+    }
+
     /// What a checkpoint must write, with the log up to `purge_up_to` about to go, and a progress that it covers;
     /// `None` if nothing has changed. Blocks.
     pub(crate) fn checkpoint_part(

@@ -102,7 +102,8 @@ impl ShardMachine {
         budget: &mut usize,
     ) -> Result<Option<(CheckpointPart, Progress)>, StoreError> {
         let progress = self.progress();
-        if progress.index() == self.durable().index() {
+        let has_nothing_to_move = purge_up_to.min(progress.index()) <= self.replica.moved();
+        if progress.index() == self.durable().index() && has_nothing_to_move {
             return Ok(None);
         }
         // It may cover more than that by the time it is taken; what openraft is told may be less than what is durable.

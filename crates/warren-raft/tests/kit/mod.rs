@@ -140,6 +140,7 @@ pub(crate) struct World {
     pub(crate) ids: Vec<NodeId>,
     pub(crate) nodes: Vec<Option<Running>>,
     pub(crate) options: RaftOptions,
+    pub(crate) store_options: StoreOptions,
     starts: u64,
     /// Where a node's data is that is not where its number says.
     moved: BTreeMap<usize, PathBuf>,
@@ -173,6 +174,7 @@ impl World {
             ids: (1..=count as u64).map(|id| NodeId(id * 11)).collect(),
             nodes: (0..count).map(|_| None).collect(),
             options,
+            store_options: StoreOptions::default(),
             starts: 0,
             moved: BTreeMap::new(),
         }
@@ -237,7 +239,7 @@ impl World {
         let path = self.path(node);
         let mut store = None;
         wait_for("the store is free", || {
-            store = Store::open(&path, StoreOptions::default()).ok();
+            store = Store::open(&path, self.store_options.clone()).ok();
             store.is_some()
         });
         let store = store.unwrap();

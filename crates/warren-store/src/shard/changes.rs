@@ -1,6 +1,6 @@
 //! What a checkpoint must write: only what changed since the last one.
 
-use warren_types::{QueueId, SessionId};
+use warren_types::{LogIndex, QueueId, SessionId};
 
 use super::apply::ShardState;
 use super::journal::Unmoved;
@@ -130,6 +130,11 @@ impl ShardState {
     }
 
     /// Bodies of entries at or below it are in the message store.
+    /// No live message came with an entry at or below it, but for those in the message store.
+    pub(crate) fn needless(&self) -> LogIndex {
+        self.journal.first_unmoved().map_or(self.applied, |first| LogIndex(first.saturating_sub(1)))
+    }
+
     pub(crate) fn moved(&self) -> u64 {
         self.journal.moved()
     }

@@ -85,6 +85,11 @@ impl Journal {
             .collect()
     }
 
+    /// The first entry with needed bodies that are not in the message store.
+    pub(crate) fn first_unmoved(&self) -> Option<u64> {
+        self.entries.range(self.moved.saturating_add(1)..).next().map(|(index, _)| *index)
+    }
+
     /// The bodies at or below `up_to` are in the message store now.
     pub(crate) fn set_moved(&mut self, up_to: u64) {
         if up_to <= self.moved {

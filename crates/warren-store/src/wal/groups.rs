@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use warren_types::GroupId;
+use warren_types::{GroupId, LogIndex};
 
 use super::format::{GroupHeader, HEAD_BYTES, Head, Kind};
 
@@ -58,8 +58,15 @@ impl Group {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     pub(super) groups: BTreeMap<GroupId, Group>,
-    /// Bytes of entries that are still needed.
-    pub(super) live: BTreeMap<u64, u64>,
+    /// Entries that are still needed.
+    pub(super) live: BTreeMap<u64, Live>,
+}
+
+/// What of a segment is still needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
 }
 
 impl Groups {
@@ -101,7 +108,7 @@ impl Groups {
                     free(live, old);
                 }
                 group.places.insert(head.index, place);
-                *live.entry(place.segment).or_default() += place.bytes();
+                hold(live, place);
                 group.next = head.index.saturating_add(1);
             }
             Kind::Moved => {
@@ -109,7 +116,7 @@ impl Groups {
                     if let Some(old) = group.places.insert(head.index, place) {
                         free(live, old);
                     }
-                    *live.entry(place.segment).or_default() += place.bytes();
+                    hold(live, place);
                 }
             }
             Kind::Vote => group.vote = Some(payload.clone()),
@@ -143,15 +150,36 @@ impl Groups {
         living
     }
 
-    pub(super) fn live_in(&self, segment: u64) -> u64 {
-        self.live.get(&segment).copied().unwrap_or_default()
+    pub(super) fn is_needed(&self, segment: u64) -> bool {
+        self.live.contains_key(&segment)
+    }
+
+    /// The bytes of all entries that are needed.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live.values().map(|live| live.bytes).sum()
+    }
+
+    /// Each group's last entry that is in a segment before `segment`; groups without one are left out.
+    pub(super) fn last_before(&self, segment: u64) -> BTreeMap<GroupId, LogIndex> {
+        let last = |(id, group): (&GroupId, &Group)| {
+            let last = group.places.iter().rev().find(|(_, place)| place.segment < segment);
+            last.map(|(index, _)| (*id, LogIndex(*index)))
+        };
+        self.groups.iter().filter_map(last).collect()
     }
 }
 
-fn free(live: &mut BTreeMap<u64, u64>, place: Place) {
-    if let Some(bytes) = live.get_mut(&place.segment) {
-        *bytes = bytes.saturating_sub(place.bytes());
-        if *bytes == 0 {
+fn hold(live: &mut BTreeMap<u64, Live>, place: Place) {
+    let live = live.entry(place.segment).or_default();
+    live.entries += 1;
+    live.bytes += place.bytes();
+}
+
+fn free(live: &mut BTreeMap<u64, Live>, place: Place) {
+    if let Some(found) = live.get_mut(&place.segment) {
+        found.entries = found.entries.saturating_sub(1);
+        found.bytes = found.bytes.saturating_sub(place.bytes());
+        if found.entries == 0 {
             live.remove(&place.segment);
         }
     }

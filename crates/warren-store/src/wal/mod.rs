@@ -270,6 +270,23 @@ impl Wal {
         Ok(FrozenLog { group, places })
     }
 
+    /// What is more than the newest segments of `bytes` together, or of `entries` needed entries: each group's last entry
+    /// before them. The newest two segments are never too much.
+    pub(crate) fn surplus(&self, bytes: u64, entries: u64) -> BTreeMap<GroupId, LogIndex> {
+        let shared = self.shared.lock();
+        let (mut size, mut needed) = (0_u64, 0_u64);
+        let mut stays_from = u64::MAX;
+        for (place, (number, file)) in shared.segments.iter().rev().enumerate() {
+            size = size.saturating_add(file.size());
+            needed += shared.groups.live.get(number).map_or(0, |live| live.entries);
+            if place >= 2 && (size > bytes || needed > entries) {
+                return shared.groups.last_before(stays_from);
+            }
+            stays_from = *number;
+        }
+        BTreeMap::new()
+    }
+
     /// How many segments there are.
     #[cfg(test)]
     fn segments(&self) -> usize {
@@ -303,7 +320,7 @@ impl Wal {
     fn needless(&self) -> Option<u64> {
         let shared = self.shared.lock();
         let newest = *shared.segments.last_key_value()?.0;
-        let needed = shared.segments.keys().copied().find(|number| shared.groups.live_in(*number) > 0);
+        let needed = shared.segments.keys().copied().find(|number| shared.groups.is_needed(*number));
         let needed = needed.unwrap_or(newest);
         (Some(needed) > oldest(&shared)).then_some(needed)
     }
@@ -316,7 +333,7 @@ impl Wal {
             let shared = self.shared.lock();
             let Some((oldest, file)) = shared.segments.first_key_value() else { return Ok(copies) };
             if pen.moving.is_empty() {
-                let alive: u64 = shared.groups.live.values().sum();
+                let alive = shared.groups.live_bytes();
                 let size: u64 = shared.segments.values().map(|file| file.size()).sum();
                 if shared.segments.len() <= FEW_SEGMENTS || alive.saturating_mul(2) > size {
                     return Ok(copies);

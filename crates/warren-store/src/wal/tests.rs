@@ -438,3 +438,30 @@ fn segments_without_a_batch_are_no_damage() {
     append(&open(&dir).unwrap(), 1, 0, 10);
     assert_eq!(open(&dir).unwrap().read(GroupId(1), 0, 1, 0).unwrap().len(), 1);
 }
+
+#[test]
+fn the_log_is_too_long_from_the_bytes_or_entries_that_the_newest_segments_do_not_hold() {
+    let dir = MemoryDir::default();
+    let wal = open(&dir).unwrap();
+    append(&wal, 3, 0, 10);
+    assert!(wal.surplus(0, 0).is_empty(), "the newest two segments stay");
+    for index in 0..400 {
+        append(&wal, 1 + (index % 2) as u32, index / 2, 200);
+    }
+    let kept = |surplus: &BTreeMap<GroupId, LogIndex>| {
+        let last = surplus.get(&GroupId(1)).expect("group 1 is everywhere").0;
+        assert!(last.abs_diff(surplus[&GroupId(2)].0) <= 1, "groups that took turns go together");
+        assert_eq!(surplus[&GroupId(3)], LogIndex(0));
+        199 - last
+    };
+    assert!(wal.segments() > 6);
+    assert!(wal.surplus(u64::MAX, u64::MAX).is_empty());
+    // A segment of 16 KiB holds about 30 entries of each of the two.
+    let (two, four) = (kept(&wal.surplus(0, u64::MAX)), kept(&wal.surplus(4 * SEGMENT, u64::MAX)));
+    assert!(two < four && four <= 4 * 32, "{two} {four}");
+    let few = kept(&wal.surplus(u64::MAX, 200));
+    assert!((60..=100).contains(&few), "{few}");
+    // What was purged is no longer counted.
+    wal.write(&[(Head::of(Kind::Purge, GroupId(1), 200), Bytes::new())]).unwrap();
+    assert!(!wal.surplus(u64::MAX, 200).contains_key(&GroupId(1)));
+}
