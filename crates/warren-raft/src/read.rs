@@ -200,7 +200,9 @@ pub(crate) async fn answer_propose(metadata: &Group, payload: Bytes) -> Result<B
     if let Err(error) = Command::decode(&payload) {
         return Err(CallError::NotUnderstood(error.to_string()));
     }
-    answer(write(metadata, payload).await).map(|outcome| Outcome(outcome).encode())
+    // A copy: the log keeps it a while, and a slice would keep the whole buffer that it was received into.
+    let command = Bytes::copy_from_slice(&payload);
+    answer(write(metadata, command).await).map(|outcome| Outcome(outcome).encode())
 }
 
 /// The metadata leader's side of [`linearize`].

@@ -16,9 +16,14 @@ static uint64_t elapsed_ns;
 /* 2026-01-01 00:00:00 UTC, and a machine that has been up for a day. */
 static const uint64_t DAY_ZERO_S = 1767225600, UP_S = 86400;
 
+/* Whether this thread is the main one; asked once, since a run asks millions of times. */
+static __thread int main_thread;
+
 static int simulated(void)
 {
-    if (syscall(SYS_gettid) != getpid())
+    if (main_thread == 0)
+        main_thread = syscall(SYS_gettid) == getpid() ? 1 : -1;
+    if (main_thread < 0)
         return 0;
     if (known == 0) {
         const char *seed = getenv("WARREN_SIMULATION_SEED");
