@@ -167,3 +167,17 @@ def test_one_who_closes_again_is_answered_again(connect):
     client.send(0, "connection.close", reply_code=200, reply_text="Goodbye")
     client.expect("connection.close-ok", 0)
     client.end()
+
+
+def test_exclusive_queues_are_gone_before_the_broker_says_that_it_closes(connect, name):
+    queue = name()
+    for node in range(6):
+        client = connect(node)
+        client.channel(1)
+        client.declare(1, queue, exclusive=True)
+        client.send(1, "channel.open")
+        client.expect("connection.close", 0, reply_code=504)
+        other = connect(node + 1)
+        other.channel(1)
+        other.declare(1, queue, exclusive=True)
+        other.close()

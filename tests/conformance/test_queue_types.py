@@ -102,18 +102,21 @@ def test_a_stream_is_deleted_whatever_the_conditions_and_counts_no_readers(clien
     assert {client.recv().name, client.recv().name} == {"basic.cancel", "queue.delete-ok"}
 
 
-@pytest.mark.parametrize("kind, counts", [("classic", [None] * 3), ("quorum", [None, 1, 2])])
-def test_only_quorum_queues_tell_how_often_a_delivery_failed(client, name, kind, counts):
+@pytest.mark.parametrize("kind, told", [
+    ("classic", [(None, None)] * 4), ("quorum", [(None, None), (1, None), (2, 1), (3, 1)]),
+])  # fmt: skip
+def test_only_quorum_queues_tell_how_often_a_message_came_back_and_failed(client, name, kind, told):
     queue = name()
     client.declare(1, queue, durable=True, arguments={"x-queue-type": kind})
     client.publish(1, "", queue, b"m")
     seen = []
-    for _ in counts:
+    for method in ("basic.nack", "basic.reject", "basic.nack", "basic.reject"):
         got = []
         eventually(lambda got=got: got.append(client.get(1, queue)) or got[-1] is not None, "the message is there")
-        seen.append(got[-1].content.properties.get("headers", {}).get("x-delivery-count"))
-        client.send(1, "basic.reject", delivery_tag=got[-1].delivery_tag, requeue=True)
-    assert seen == counts
+        headers = got[-1].content.properties.get("headers", {})
+        seen.append((headers.get("x-acquired-count"), headers.get("x-delivery-count")))
+        client.send(1, method, delivery_tag=got[-1].delivery_tag, requeue=True)
+    assert seen == told
 
 
 def test_not_empty_is_said_before_in_use(client, name):

@@ -2,6 +2,7 @@
 
 import pytest
 from kit.amqp import Typed
+from kit.wait import eventually
 
 
 @pytest.fixture
@@ -76,3 +77,18 @@ def test_a_get_takes_a_message_besides_the_active_consumer(client, connect, queu
     publish(client, queue, b"1", b"2")
     active.expect("basic.deliver", 1)
     assert client.get(1, queue, no_ack=True).body == b"2"
+
+
+def test_who_is_active_is_told_over_http_at_any_node(own_broker, connect, queue):
+    consumers = [consumer(connect, queue) for _ in range(2)]
+    told = ("consumer_tag", "active", "activity_status")
+
+    def listed():
+        every = own_broker.cluster.ask("/api/consumers/%2F")
+        return sorted(tuple(one[key] for key in told) for one in every if one["queue"]["name"] == queue)
+
+    eventually(lambda: listed() == [("c", False, "waiting"), ("c", True, "single_active")], "one is active")
+    shown = own_broker.cluster.queue(queue)
+    assert (shown["single_active_consumer_tag"], len(shown["consumer_details"])) == ("c", 2)
+    consumers[0].close()
+    eventually(lambda: listed() == [("c", True, "single_active")], "the other one is active")

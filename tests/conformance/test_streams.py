@@ -191,3 +191,24 @@ def test_an_offset_that_is_none_is_refused(client, stream):
     client.send(1, "basic.consume", queue=queue, consumer_tag="c", arguments={"x-stream-offset": "zzz"})
     text = f"invalid arg 'x-stream-offset' for queue '{queue}' in vhost '/': {{invalid_stream_offset_arg,{{longstr,<<\"zzz\">>}}}}"
     client.expect_channel_close(1, 406, f"PRECONDITION_FAILED - {text}", "basic.consume")
+
+
+@pytest.mark.parametrize("arguments, wanted", [
+    ({"x-stream-filter": "a"}, [b"a1", b"a2"]), ({"x-stream-filter": ["b", "c"]}, [b"b1"]),
+    ({"x-stream-filter": "b", "x-stream-match-unfiltered": True}, [b"b1", b"none"]), ({}, [b"a1", b"b1", b"none", b"a2"]),
+])  # fmt: skip
+def test_a_reader_with_a_filter_gets_what_it_asked_for(client, connect, stream, arguments, wanted):
+    queue = stream()
+    publisher = connect()
+    publisher.confirm_channel(1)
+    for body, value in ((b"a1", "a"), (b"b1", "b"), (b"none", None), (b"a2", "a")):
+        headers = {"x-stream-filter-value": value} if value else {"other": 1}
+        publisher.publish_confirmed(1, "", queue, body, headers=headers)
+    client.call(1, "basic.qos", prefetch_count=10)
+    client.consume(1, queue, "c", arguments={"x-stream-offset": "first", **arguments})
+    assert [got.body for got in client.deliveries(len(wanted), 1)] == wanted
+    # What comes later is filtered, too.
+    publisher.publish_confirmed(1, "", queue, b"a3", headers={"x-stream-filter-value": "a"})
+    publisher.publish_confirmed(1, "", queue, b"b2", headers={"x-stream-filter-value": "b"})
+    later = client.expect("basic.deliver", 1).body
+    assert later == (b"a3" if arguments.get("x-stream-filter", "a") == "a" else b"b2")

@@ -53,7 +53,8 @@ fn main() {
                 position += 1;
                 let (subscription, out) = (SubscriptionId(1), &mut world.out);
                 let source = source(position, Some(1));
-                world.connection.deliver(C1, subscription, source, false, 0, &sample, out);
+                let counts = warren_amqp::frame::DeliveryCounts::default();
+                world.connection.deliver(C1, subscription, source, false, counts, &sample, out);
             }
             black_box(world.connection.take_handed_over());
         }

@@ -4,6 +4,7 @@
 use warren_types::{AckMode, DeliveryRef, FieldTable, Message, SubscriptionId};
 
 use crate::action::Settlement;
+use crate::frame::DeliveryCounts;
 
 /// A question to the broker. Each names the [`Reply`] that belongs to it; any may be answered with an error.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,7 +238,7 @@ pub struct GotMessage {
     /// It was handed out before.
     pub redelivered: bool,
     /// Failed deliveries before this one.
-    pub delivery_count: u32,
+    pub counts: DeliveryCounts,
     /// The message.
     pub message: Message,
     /// Messages still ready in the queue.

@@ -515,7 +515,7 @@ fn get_is_answered_with_the_message_or_with_empty() {
     let got = warren_amqp::GotMessage {
         source: source(4, None),
         redelivered: true,
-        delivery_count: 0,
+        counts: warren_amqp::frame::DeliveryCounts::default(),
         message: message(b"got"),
         remaining: 9,
     };

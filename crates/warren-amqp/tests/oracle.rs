@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use warren_amqp::client::{self, Decoder, calls};
-use warren_amqp::frame::{self, Content, Frame, Method, decode_method, next_frame};
+use warren_amqp::frame::{self, Content, DeliveryCounts, Frame, Method, decode_method, next_frame};
 use warren_amqp::properties::{Properties, PropertiesBuilder, check, with_header, with_reply_to};
 use warren_amqp::{Action, Reply, Request};
 use warren_types::table::{AMQPValue, DecimalValue, FieldTable};
@@ -210,7 +210,7 @@ proptest! {
         (builder, message) in any_message(), tag: u64, redelivered: bool, remaining: u32,
     ) {
         let (exchange, routing_key) = (message.exchange.as_str(), message.routing_key.as_str());
-        let content = Content { message: &message, frame_max: FRAME_MAX, delivery_count: 0 };
+        let content = Content { message: &message, frame_max: FRAME_MAX, counts: DeliveryCounts::default() };
         let mut out = BytesMut::new();
         frame::deliver(C3, &s("consumer"), DeliveryTag(tag), redelivered, content, &mut out);
         let deliver = basic::AMQPMethod::Deliver(basic::Deliver {
@@ -515,16 +515,17 @@ fn a_delivery_count_is_added_to_properties_without_headers_and_replaces_an_older
     let mut message = world::message(b"m");
     for properties in [Bytes::new(), Bytes::from_static(&[0, 0]), Bytes::from_static(&[0x10, 0, 2])] {
         message.properties = properties;
-        for delivery_count in [1, 2] {
+        for counts in [DeliveryCounts { acquired: 3, failed: 1 }, DeliveryCounts { acquired: 4, failed: 2 }] {
             let mut out = BytesMut::new();
-            let content = Content { message: &message, frame_max: 8192, delivery_count };
+            let content = Content { message: &message, frame_max: 8192, counts };
             frame::deliver(C3, &s("c"), DeliveryTag(1), true, content, &mut out);
             let Ok(Some(client::ServerFrame::Deliver { message: got, .. })) = Decoder::new().next(&mut out)
             else {
                 panic!("no delivery")
             };
-            let count = Properties::new(&got.properties).header("x-delivery-count");
-            assert_eq!(count, Some(AMQPValue::LongLongInt(delivery_count.into())));
+            let header = |key| Properties::new(&got.properties).header(key);
+            assert_eq!(header("x-delivery-count"), Some(AMQPValue::LongLongInt(counts.failed.into())));
+            assert_eq!(header("x-acquired-count"), Some(AMQPValue::LongLongInt(counts.acquired.into())));
             assert_eq!(
                 Properties::new(&got.properties).delivery_mode(),
                 Properties::new(&message.properties).delivery_mode()

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use proptest::prelude::*;
 use warren_amqp::client::{self, ServerFrame, calls};
+use warren_amqp::frame::DeliveryCounts;
 use warren_amqp::methods::{AMQPClass, tx};
 use warren_amqp::{Action, ConnectionConfig, Delivered, GotMessage, Reply, Request, Settlement};
 use warren_types::table::{AMQPValue, FieldTable};
@@ -49,7 +50,7 @@ fn tags_count_every_delivery_of_the_channel_from_1() {
     let got = GotMessage {
         source: source(33, None),
         redelivered: false,
-        delivery_count: 0,
+        counts: DeliveryCounts::default(),
         message: message(b"33"),
         remaining: 0,
     };
@@ -79,7 +80,8 @@ fn a_delivery_shows_consumer_message_and_whether_it_was_handed_out_before() {
     let mut world = World::with_channel();
     world.consume(1, AckMode::Manual);
     let (subscription, out) = (SubscriptionId(1), &mut world.out);
-    world.connection.deliver(C1, subscription, source(1, Some(1)), true, 2, &message(b"m"), out);
+    let counts = DeliveryCounts { acquired: 3, failed: 2 };
+    world.connection.deliver(C1, subscription, source(1, Some(1)), true, counts, &message(b"m"), out);
     let frames = world.frames();
     let [ServerFrame::Deliver { channel: C1, consumer_tag, tag: 1, redelivered: true, message }] =
         &frames[..]
@@ -100,7 +102,15 @@ fn a_large_delivery_is_cut_at_the_negotiated_frame_size() {
     world.decoder.set_frame_max(8192 - 8);
     let body: Vec<u8> = (0..30_000_u32).map(|octet| octet as u8).collect();
     let (subscription, out) = (SubscriptionId(1), &mut world.out);
-    world.connection.deliver(C1, subscription, source(1, Some(1)), false, 0, &message(&body), out);
+    world.connection.deliver(
+        C1,
+        subscription,
+        source(1, Some(1)),
+        false,
+        DeliveryCounts::default(),
+        &message(&body),
+        out,
+    );
     assert!(matches!(&world.frames()[..], [ServerFrame::Deliver { message, .. }] if message.body == body));
 }
 

@@ -30,6 +30,8 @@ pub struct QueueInfo {
     pub ready_bytes: Option<u64>,
     /// Messages whose time has not come.
     pub delayed: Option<u64>,
+    /// The single active consumer: its home's session, and its number there.
+    pub active: Option<(u64, u64)>,
     /// The node that hosts it now: its shard's leader, or the node that keeps a transient queue.
     pub leader: Option<NodeId>,
     /// The nodes that hold a replica.

@@ -86,6 +86,9 @@ impl Operator {
             consumers: counts.map(|counts| counts.consumers),
             ready_bytes: counts.map(|counts| counts.ready_bytes),
             delayed: counts.map(|counts| counts.delayed),
+            active: counts
+                .and_then(|counts| counts.active)
+                .map(|(session, subscription)| (session.0, subscription.0)),
             spec,
             leader,
             members,

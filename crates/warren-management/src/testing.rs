@@ -50,6 +50,7 @@ impl Fake {
 
 fn queue(vhost: &str, name: &str, leader: Option<NodeId>, counts: Option<(u64, u64)>) -> QueueInfo {
     QueueInfo {
+        active: None,
         spec: Arc::new(QueueSpec {
             id: QueueId(1),
             vhost: vhost.into(),
@@ -403,6 +404,8 @@ impl Clients for Fake {
             exclusive: false,
             prefetch: 5,
             arguments: FieldTable::default(),
+            session: 1,
+            subscription: 1,
         };
         let channel = ChannelInfo {
             number: 1,

@@ -166,6 +166,10 @@ pub struct ConsumerInfo {
     pub prefetch: u16,
     /// Its arguments.
     pub arguments: FieldTable,
+    /// Its home's session, by which its queue's leader knows it.
+    pub session: u64,
+    /// Its number there.
+    pub subscription: u64,
 }
 
 impl Question {
@@ -374,6 +378,8 @@ fn consumer_to_wire(info: &ConsumerInfo) -> wire::Consumer {
         exclusive: info.exclusive,
         prefetch: info.prefetch.into(),
         arguments: table_to_wire(&info.arguments),
+        session: info.session,
+        subscription: info.subscription,
     }
 }
 
@@ -385,6 +391,8 @@ fn consumer_from_wire(info: wire::Consumer) -> Result<ConsumerInfo, DecodeError>
         exclusive: info.exclusive,
         prefetch: small(info.prefetch, "prefetch")?,
         arguments: table_from_wire(&info.arguments)?,
+        session: info.session,
+        subscription: info.subscription,
     })
 }
 
@@ -401,6 +409,8 @@ mod tests {
             exclusive: false,
             prefetch: 7,
             arguments: FieldTable::default(),
+            session: 3,
+            subscription: 4,
         };
         let channel = ChannelInfo {
             number: 3,

@@ -135,6 +135,17 @@ pub struct Subscribe {
     pub active: bool,
     /// It reads a stream, from there.
     pub offset: Option<StreamOffset>,
+    /// Of a stream it gets only these.
+    pub filter: Option<StreamFilter>,
+}
+
+/// Which messages of a stream a reader gets: those with one of these values in the header `x-stream-filter-value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFilter {
+    /// The values.
+    pub values: Vec<Vec<u8>>,
+    /// And those without such a header.
+    pub unfiltered: bool,
 }
 
 /// Where a reader of a stream begins.
@@ -254,6 +265,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often it came back as failed.
     pub delivery_count: u32,
+    /// How often it came back at all, as far as its leader knows; 0 where nobody is told.
+    pub acquired_count: u32,
     /// The message.
     pub message: Message,
 }
@@ -320,4 +333,6 @@ pub struct Counts {
     pub ready_bytes: u64,
     /// Messages whose time has not come: neither ready nor unacked.
     pub delayed: u64,
+    /// The single active consumer, where there is one: its home's session, and its number there.
+    pub active: Option<(SessionId, SubscriptionId)>,
 }

@@ -455,7 +455,7 @@ impl HostLeader {
             && outcome == SubscribeOutcome::Subscribed
             && let Some(queue) = self.queues.get_mut(&subscribe.queue)
         {
-            next_offset = queue.read_from((session, subscription), offset);
+            next_offset = queue.read_from((session, subscription), offset, subscribe.filter.clone());
         }
         let frame = LeaderFrame::Subscribed { subscription, outcome, next_offset };
         self.sessions.send(session, frame, outputs);

@@ -18,7 +18,13 @@ fn token(number: u64) -> PublishToken {
 
 fn delivery(position: u64) -> Delivery {
     let message = message("m");
-    Delivery { position: Position(position), redelivered: false, delivery_count: 0, message }
+    Delivery {
+        position: Position(position),
+        redelivered: false,
+        delivery_count: 0,
+        acquired_count: 0,
+        message,
+    }
 }
 
 fn publish(home: &mut HomeSession, number: u64, size: usize) {

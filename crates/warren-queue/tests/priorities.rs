@@ -308,3 +308,30 @@ fn lanes_are_queues_of_their_own_in_the_log_and_the_plain_one_is_the_queue() {
         .collect();
     assert_eq!(enqueued, [Q, QueueId(3 << 48 | 1)]);
 }
+
+#[test]
+fn a_quorum_queue_tells_how_often_a_message_came_back_and_how_often_it_failed() {
+    let mut bench = bench(QueueSettings { strict_levels: true, ..QueueSettings::default() });
+    publish(&mut bench, &[("a", 4)]);
+    bench.subscribe(1, 1, 1);
+    let mut told = Vec::new();
+    for failed in [false, true, false] {
+        let got = deliveries(&bench.frames(1));
+        told.push((got[0].acquired_count, got[0].delivery_count));
+        bench.give_back(1, &[PositionRange::one(got[0].position)], failed, true);
+    }
+    let got = deliveries(&bench.frames(1));
+    told.push((got[0].acquired_count, got[0].delivery_count));
+    assert_eq!(told, [(0, 0), (1, 0), (2, 1), (3, 1)]);
+    bench.settle(1, &[PositionRange::one(got[0].position)]);
+}
+
+#[test]
+fn other_queues_tell_nothing_of_what_came_back() {
+    let mut bench = bench(up_to(9));
+    publish(&mut bench, &[("a", 4)]);
+    bench.subscribe(1, 1, 1);
+    let first = deliveries(&bench.frames(1));
+    bench.give_back(1, &[PositionRange::one(first[0].position)], false, true);
+    assert_eq!(deliveries(&bench.frames(1))[0].acquired_count, 0);
+}

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use kit::*;
 use proptest::prelude::*;
-use warren_proto::session::{Delivery, HomeFrame, LeaderFrame, StreamOffset, Subscribe};
+use warren_proto::session::{Delivery, HomeFrame, LeaderFrame, StreamFilter, StreamOffset, Subscribe};
 use warren_proto::shard::{Op, SettleReason};
 use warren_queue::stream_offset;
-use warren_types::{Position, PositionRange, QueueSettings, StreamSettings, SubscriptionId, UnixMillis};
+use warren_types::{
+    AMQPValue, FieldTable, Message, Position, PositionRange, QueueSettings, StreamSettings, SubscriptionId,
+    UnixMillis,
+};
 
 fn stream() -> QueueSettings {
     QueueSettings { stream: Some(StreamSettings::default()), ..QueueSettings::default() }
@@ -334,4 +337,51 @@ proptest! {
         }
         prop_assert_eq!(bench.counts().0, published);
     }
+}
+
+/// A message that filters can tell from others.
+fn labelled(text: &str, value: &str) -> Message {
+    let mut table = FieldTable::default();
+    table.insert("x-stream-filter-value".into(), AMQPValue::LongString(value.into()));
+    let mut properties = (1_u16 << 13).to_be_bytes().to_vec();
+    warren_types::table::encode(&table, &mut properties);
+    Message { properties: properties.into(), ..message(text) }
+}
+
+#[test]
+fn a_reader_with_a_filter_gets_what_it_asked_for_in_memory_and_from_the_store() {
+    let mut bench = bench(stream());
+    let publish = |bench: &mut Bench| {
+        let messages = [labelled("a1", "a"), labelled("b1", "b"), message("none"), labelled("a2", "a")];
+        bench.publish_messages(1, messages.into_iter().collect());
+    };
+    publish(&mut bench);
+    let filter = |values: &[&str], unfiltered| {
+        Some(StreamFilter {
+            values: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
+            unfiltered,
+        })
+    };
+    for (subscription, filter) in [
+        (1, filter(&["a"], false)),
+        (2, filter(&["b"], true)),
+        (3, filter(&["a", "b"], false)),
+        (4, filter(&[], false)),
+    ] {
+        let subscribe = Subscribe { filter, ..reader(subscription, 1, StreamOffset::First) };
+        bench.frame(1, HomeFrame::Subscribe(subscribe));
+    }
+    publish(&mut bench);
+    let mut all = vec![Vec::new(); 5];
+    for _ in 0..8 {
+        for (subscription, all) in (1_u64..=4).zip(all.iter_mut().skip(1)) {
+            let deliveries = sent(&mut bench, 1, subscription);
+            all.extend(texts(&deliveries));
+            ack(&mut bench, 1, &deliveries);
+        }
+    }
+    assert_eq!(all[1], ["a1", "a2", "a1", "a2"]);
+    assert_eq!(all[2], ["b1", "none", "b1", "none"]);
+    assert_eq!(all[3], ["a1", "b1", "a2", "a1", "b1", "a2"]);
+    assert_eq!(all[4], [] as [&str; 0]);
 }

@@ -4,6 +4,7 @@
 use warren_types::{AckMode, DeliveryRef, Message, SubscriptionId};
 
 use super::{Channel, Context};
+use crate::frame::DeliveryCounts;
 use crate::frame::{self, Content};
 use crate::request::GotMessage;
 
@@ -35,7 +36,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) subscription: SubscriptionId,
     pub(crate) source: DeliveryRef,
     pub(crate) redelivered: bool,
-    pub(crate) delivery_count: u32,
+    pub(crate) counts: DeliveryCounts,
     pub(crate) message: &'a Message,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Waiting {
     pub(super) subscription: SubscriptionId,
     pub(super) source: DeliveryRef,
     redelivered: bool,
-    delivery_count: u32,
+    counts: DeliveryCounts,
     message: Message,
 }
 
@@ -58,7 +59,7 @@ impl Channel {
                 subscription: delivery.subscription,
                 source: delivery.source,
                 redelivered: delivery.redelivered,
-                delivery_count: delivery.delivery_count,
+                counts: delivery.counts,
                 message: delivery.message.clone(),
             });
             return Delivered::Waiting;
@@ -67,11 +68,8 @@ impl Channel {
         if manual {
             self.ledger.hold(tag, delivery.source, true, context.now_ms);
         }
-        let content = Content {
-            message: delivery.message,
-            frame_max: context.frame_max,
-            delivery_count: delivery.delivery_count,
-        };
+        let content =
+            Content { message: delivery.message, frame_max: context.frame_max, counts: delivery.counts };
         frame::deliver(self.number, &consumer.tag, tag, delivery.redelivered, content, context.out);
         context.handed_over.push(HandedOver {
             source: delivery.source,
@@ -94,8 +92,8 @@ impl Channel {
         while self.has_room()
             && let Some(next) = waiting.pop_front()
         {
-            let Waiting { subscription, source, redelivered, delivery_count, ref message } = next;
-            let delivery = Delivery { subscription, source, redelivered, delivery_count, message };
+            let Waiting { subscription, source, redelivered, counts, ref message } = next;
+            let delivery = Delivery { subscription, source, redelivered, counts, message };
             // A consumer that goes takes along what waits for it, and there is room: this is always written.
             let delivered = self.deliver(&delivery, context);
             debug_assert_eq!(delivered, Delivered::Written);
@@ -117,7 +115,7 @@ impl Channel {
             self.ledger.hold(tag, got.source, false, context.now_ms);
         }
         let message = &got.message;
-        let content = Content { message, frame_max: context.frame_max, delivery_count: got.delivery_count };
+        let content = Content { message, frame_max: context.frame_max, counts: got.counts };
         let remaining = u32::try_from(got.remaining).unwrap_or(u32::MAX);
         frame::get_ok(self.number, tag, got.redelivered, remaining, content, context.out);
         context.handed_over.push(HandedOver { source: got.source, ack_mode, bytes: message.size() });

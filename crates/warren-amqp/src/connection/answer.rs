@@ -11,6 +11,7 @@ use crate::action::Action;
 use crate::channel::{CancelledConsumer, Channel, Context, Delivered, Delivery, HandedOver};
 use crate::error::{Fault, MethodId};
 use crate::frame;
+use crate::frame::DeliveryCounts;
 use crate::request::Reply;
 
 impl Connection {
@@ -130,11 +131,11 @@ impl Connection {
         subscription: SubscriptionId,
         source: DeliveryRef,
         redelivered: bool,
-        delivery_count: u32,
+        counts: DeliveryCounts,
         message: &Message,
         out: &mut BytesMut,
     ) -> Delivered {
-        let delivery = Delivery { subscription, source, redelivered, delivery_count, message };
+        let delivery = Delivery { subscription, source, redelivered, counts, message };
         self.on_channel(channel, out, |channel, context| channel.deliver(&delivery, context))
             .unwrap_or(Delivered::NoConsumer)
     }

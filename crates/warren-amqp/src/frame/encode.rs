@@ -19,8 +19,17 @@ pub struct Content<'a> {
     pub message: &'a Message,
     /// Largest frame, its eight bytes of overhead included.
     pub frame_max: u32,
-    /// Above 0, the header `x-delivery-count` says so.
-    pub delivery_count: u32,
+    /// What its headers tell of earlier deliveries.
+    pub counts: DeliveryCounts,
+}
+
+/// How often a message came back. What is 0 is not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// At all: the header `x-acquired-count`.
+    pub acquired: u32,
+    /// As failed: the header `x-delivery-count`.
+    pub failed: u32,
 }
 
 /// Appends any method as `amq-protocol` has it. Its short strings are at most 255 bytes by their type.
@@ -95,7 +104,7 @@ pub fn publish(
     out.put_u16(0);
     names(message, out);
     out.put_slice(&[u8::from(mandatory), FRAME_END]);
-    content(channel, Content { message, frame_max, delivery_count: 0 }, out);
+    content(channel, Content { message, frame_max, counts: DeliveryCounts::default() }, out);
 }
 
 /// Appends `basic.deliver` and its content.
@@ -152,16 +161,16 @@ pub fn returned(
     short_string(text.as_bytes(), out);
     names(message, out);
     out.put_u8(FRAME_END);
-    content(channel, Content { message, frame_max, delivery_count: 0 }, out);
+    content(channel, Content { message, frame_max, counts: DeliveryCounts::default() }, out);
 }
 
 /// Appends a content header and the body in as many frames as it takes; none for an empty body.
 pub fn content(channel: ChannelNumber, content: Content<'_>, out: &mut BytesMut) {
-    let Content { message, frame_max, delivery_count } = content;
+    let Content { message, frame_max, counts } = content;
     let counted;
     let mut properties: &[u8] = &message.properties;
-    if delivery_count > 0 {
-        counted = properties::with_delivery_count(properties, delivery_count);
+    if counts != DeliveryCounts::default() {
+        counted = properties::with_counts(properties, counts);
         properties = &counted;
     }
     if properties.len() < 2 {

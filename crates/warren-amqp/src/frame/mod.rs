@@ -9,7 +9,8 @@ mod shape;
 pub(crate) use decode::next_is_settle;
 pub use decode::{Frame, next_frame};
 pub use encode::{
-    Content, ack, body_frames, content, deliver, get_ok, heartbeat, method, nack, publish, reject, returned,
+    Content, DeliveryCounts, ack, body_frames, content, deliver, get_ok, heartbeat, method, nack, publish,
+    reject, returned,
 };
 pub(crate) use limits::describe_octets;
 pub use limits::{

@@ -1,5 +1,6 @@
 //! The headers table of a message, walked without building it. Knows only shapes.
 
+use crate::frame::DeliveryCounts;
 use bytes::{BufMut, Bytes, BytesMut};
 use warren_types::table::{self, TableError};
 use warren_types::{AMQPValue, FieldTable};
@@ -71,9 +72,16 @@ pub(super) fn find(entries: &[u8], wanted: &str) -> Option<AMQPValue> {
     None
 }
 
-/// The properties with `x-delivery-count` in their headers, as RabbitMQ adds it to what was handed out before.
-pub(crate) fn with_delivery_count(properties: &[u8], count: u32) -> Bytes {
-    rewrite(properties, "x-delivery-count", Some(&AMQPValue::LongLongInt(count.into())))
+/// The properties with `x-acquired-count` and `x-delivery-count` in their headers, as RabbitMQ adds them to what was
+/// handed out before.
+pub(crate) fn with_counts(properties: &[u8], counts: DeliveryCounts) -> Bytes {
+    let mut counted = Bytes::copy_from_slice(properties);
+    for (header, count) in [("x-acquired-count", counts.acquired), ("x-delivery-count", counts.failed)] {
+        if count > 0 {
+            counted = rewrite(&counted, header, Some(&AMQPValue::LongLongInt(count.into())));
+        }
+    }
+    counted
 }
 
 /// The properties with every header of that key replaced by one of that value, or removed. What is not well-formed

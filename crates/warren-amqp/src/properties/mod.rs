@@ -11,7 +11,7 @@ use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode, ShortStr};
 
 pub use build::PropertiesBuilder;
 pub use death::{DeadMessage, Death, dead_letter};
-pub(crate) use headers::with_delivery_count;
+pub(crate) use headers::with_counts;
 
 /// Longest expiration that RabbitMQ takes: ten years, in milliseconds.
 pub const EXPIRATION_MAX_MS: u64 = 315_360_000_000;

@@ -184,7 +184,7 @@ impl World {
             SubscriptionId(subscription),
             source(position, Some(subscription)),
             false,
-            0,
+            warren_amqp::frame::DeliveryCounts::default(),
             &message(position.to_string().as_bytes()),
             &mut self.out,
         )

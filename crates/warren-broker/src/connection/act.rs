@@ -150,6 +150,10 @@ impl Task {
                 self.note_state();
             }
             (What::Closing, Done::Released) => self.machine.closing_done(&mut self.out),
+            (What::ClosingByServer, Done::ReleasedBeforeClose(gone)) => {
+                self.owns_queues = !gone;
+                self.holds_back = false;
+            }
             // The connection has moved on meanwhile.
             (
                 What::Request { .. }
@@ -159,7 +163,8 @@ impl Task {
                 | What::Check
                 | What::Commit
                 | What::Vhost
-                | What::Closing,
+                | What::Closing
+                | What::ClosingByServer,
                 _,
             ) => {}
         }

@@ -76,7 +76,7 @@ impl Task {
                     subscription,
                     source,
                     delivery.redelivered,
-                    if consumer.counts { delivery.delivery_count } else { 0 },
+                    consumer.told(&delivery),
                     &delivery.message,
                     &mut self.out,
                 )

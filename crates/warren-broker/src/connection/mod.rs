@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tracing::{debug, info};
+use warren_amqp::frame::DeliveryCounts;
 use warren_amqp::{Action, Beat, Connection as Machine, Ending, Mechanism, Publish, Settlement};
 use warren_proto::session::Delivery;
 use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
@@ -52,6 +53,8 @@ const OUT_MAX: usize = 256 * 1024;
 const EVENTS_PER_TURN: usize = 64;
 /// After the last frame of a close: how long the peer may take to close its side.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a server's `connection.close` waits for the connection's exclusive queues to be gone.
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// How long the answer to a server's `connection.close` is waited for.
 const CLOSE_OK_WAIT: Duration = Duration::from_secs(10);
 
@@ -122,6 +125,7 @@ pub(crate) async fn serve<S>(
         commits: HashMap::new(),
         commits_begun: 0,
         owns_queues: false,
+        holds_back: false,
         is_blocked: false,
         ending: None,
         born: Instant::now(),
@@ -153,6 +157,16 @@ struct Consumer {
     counts: bool,
 }
 
+impl Consumer {
+    /// What its client is told of a message's earlier deliveries.
+    fn told(&self, delivery: &Delivery) -> DeliveryCounts {
+        match self.counts {
+            true => DeliveryCounts { acquired: delivery.acquired_count, failed: delivery.delivery_count },
+            false => DeliveryCounts::default(),
+        }
+    }
+}
+
 /// What is outstanding: until it is there, nothing more of the client is looked at.
 struct Pending {
     what: What,
@@ -177,6 +191,8 @@ enum What {
     Commit,
     Vhost,
     Closing,
+    /// The exclusive queues of a connection that the server closes.
+    ClosingByServer,
 }
 
 enum Done {
@@ -195,6 +211,8 @@ enum Done {
     /// Open, and how many channels the user has on other nodes.
     Vhost(Result<u64, AmqpError>),
     Released,
+    /// The exclusive queues are gone, or not yet.
+    ReleasedBeforeClose(bool),
 }
 
 /// How the connection ends, and by when.
@@ -248,6 +266,8 @@ struct Task {
     commits: HashMap<u64, Commit>,
     commits_begun: u64,
     owns_queues: bool,
+    /// Its exclusive queues go before it is told that it is closed: nothing is written until then.
+    holds_back: bool,
     /// An alarm has stopped it: nothing is read.
     is_blocked: bool,
     ending: Option<Ended>,
@@ -311,7 +331,7 @@ impl Task {
             }
             let turn = tokio::select! {
                 biased;
-                wrote = write.write_buf(&mut self.out), if !self.out.is_empty() => Turn::Wrote(wrote),
+                wrote = write.write_buf(&mut self.out), if !self.out.is_empty() && !self.holds_back => Turn::Wrote(wrote),
                 done = wait(&mut self.pending), if self.pending.is_some() => Turn::Done(Box::new(done)),
                 () = room(&mut self.outbox), if !self.outbox.is_empty() => Turn::Room,
                 count = self.caller.mailbox.recv_many(&mut events, EVENTS_PER_TURN), if self.out.len() < OUT_MAX => {
@@ -434,6 +454,15 @@ impl Task {
             Ending::Done => (Duration::ZERO, false),
             Ending::Silent { delay_ms } => (Duration::from_millis(delay_ms), true),
         };
+        if ending == Ending::ByServer && self.owns_queues && self.pending.is_none() {
+            // A client that sees the close may declare them again at once.
+            self.holds_back = true;
+            let caller = self.caller.clone();
+            self.wait_for(What::ClosingByServer, async move {
+                let release = caller.broker.release_owner(caller.owner());
+                Done::ReleasedBeforeClose(tokio::time::timeout(RELEASE_WAIT, release).await.is_ok())
+            });
+        }
         self.ending = Some(Ended { deadline: Instant::now() + wait, half_closes, discard_input });
     }
 

@@ -29,6 +29,8 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
         exclusive: consume.exclusive,
         prefetch: consume.prefetch,
         arguments: consume.arguments.clone(),
+        session: caller.broker.session_id().0,
+        subscription: subscription.0,
     });
     match subscribe(caller, consume, subscription).await {
         Ok((reply, spec)) => {
@@ -102,6 +104,7 @@ async fn subscribe_to(
     }
     let priority = consumer_priority(&consume.arguments);
     let offset = stream::offset(&consume, &spec)?;
+    let filter = if offset.is_some() { stream::filter(&consume.arguments) } else { None };
     let (outcome, told) = oneshot::channel();
     let input = SessionInput::Subscribe {
         subscribe: Subscribe {
@@ -114,6 +117,7 @@ async fn subscribe_to(
             single_active,
             active: false,
             offset,
+            filter,
         },
         mailbox: caller.mailbox.clone(),
         outcome,

@@ -1,5 +1,6 @@
 //! `basic.get` (0-9-1 §1.8.3.10).
 
+use warren_amqp::frame::DeliveryCounts;
 use warren_amqp::{Get, GotMessage, Reply};
 use warren_catalogue::{Access, QueueKind, Resource};
 use warren_proto::session::{Answer, Ask};
@@ -38,7 +39,12 @@ pub(super) async fn get(caller: &Caller, get: Get) -> Result<Reply, AmqpError> {
             source: DeliveryRef { host, queue: spec.id, position: delivery.position, subscription: None },
             redelivered: delivery.redelivered,
             // Of other types RabbitMQ tells no counts.
-            delivery_count: if kind == QueueKind::Quorum { delivery.delivery_count } else { 0 },
+            counts: match kind {
+                QueueKind::Quorum => {
+                    DeliveryCounts { acquired: delivery.acquired_count, failed: delivery.delivery_count }
+                }
+                QueueKind::Classic | QueueKind::Stream => DeliveryCounts::default(),
+            },
             message: delivery.message,
             remaining,
         }))),

@@ -2,9 +2,9 @@
 
 use warren_amqp::Consume;
 use warren_catalogue::{age_ms, erlang_term, is_stream};
-use warren_proto::session::StreamOffset;
+use warren_proto::session::{StreamFilter, StreamOffset};
 use warren_types::table::type_name;
-use warren_types::{AMQPValue, AckMode, AmqpError, QueueSpec, ReplyCode, UnixMillis};
+use warren_types::{AMQPValue, AckMode, AmqpError, FieldTable, QueueSpec, ReplyCode, UnixMillis};
 
 use crate::clock;
 
@@ -37,6 +37,20 @@ pub(super) fn offset(consume: &Consume, spec: &QueueSpec) -> Result<Option<Strea
         return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
     }
     Ok(Some(offset))
+}
+
+/// `x-stream-filter`, a string or several, and `x-stream-match-unfiltered`. What is neither is no filter, as RabbitMQ has it.
+pub(super) fn filter(arguments: &FieldTable) -> Option<StreamFilter> {
+    let text = |value: &AMQPValue| match value {
+        AMQPValue::LongString(text) => Some(text.as_bytes().to_vec()),
+        _ => None,
+    };
+    let values = match arguments.inner().get("x-stream-filter")? {
+        AMQPValue::FieldArray(values) => values.as_slice().iter().filter_map(text).collect(),
+        other => vec![text(other)?],
+    };
+    let unfiltered = arguments.inner().get("x-stream-match-unfiltered") == Some(&AMQPValue::Boolean(true));
+    Some(StreamFilter { values, unfiltered })
 }
 
 /// # Errors

@@ -1,7 +1,10 @@
 //! Channels and consumers of the whole cluster.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use warren_broker::admin::{ChannelInfo, ConnectionInfo, ConsumerInfo};
+use warren_types::{AMQPValue, QueueSpec};
 
 use super::connections::peer_of;
 use super::{Asked, NodeNames};
@@ -39,8 +42,9 @@ impl Asked<'_> {
                     let mut document = shape(&connection, channel, &names);
                     if let Value::Object(document) = &mut document {
                         let consumers = channel.consumers.iter();
+                        let single = self.single_active(Some(&connection.vhost), None).await;
                         let details: Vec<Value> = consumers
-                            .map(|consumer| shape_consumer(&connection, channel, consumer, &names))
+                            .map(|consumer| shape_consumer(&connection, channel, consumer, &single, &names))
                             .collect();
                         document.insert("consumer_details".to_owned(), details.into());
                         document.insert("publishes".to_owned(), json!([]));
@@ -57,19 +61,56 @@ impl Asked<'_> {
         if let Some(vhost) = vhost {
             self.caller.must_see(self.admin, vhost)?;
         }
+        Ok(Answer::List(self.consumers_of(vhost, None).await))
+    }
+
+    /// The consumers of a queue, or of all queues that the caller sees.
+    pub(super) async fn consumers_of(&self, vhost: Option<&str>, queue: Option<&str>) -> Vec<Value> {
         let names = self.node_names();
+        let single = self.single_active(vhost, queue).await;
         let mut consumers = Vec::new();
         for connection in self.admin.all_connections(true).await {
-            let wanted =
-                vhost.is_none_or(|vhost| connection.vhost == vhost) && self.caller.sees(&connection.vhost);
-            if wanted {
-                for channel in &connection.open {
-                    let each = channel.consumers.iter();
-                    consumers.extend(each.map(|one| shape_consumer(&connection, channel, one, &names)));
-                }
+            if vhost.is_some_and(|vhost| connection.vhost != vhost) || !self.caller.sees(&connection.vhost) {
+                continue;
+            }
+            for channel in &connection.open {
+                let wanted =
+                    channel.consumers.iter().filter(|one| queue.is_none_or(|queue| one.queue == queue));
+                consumers
+                    .extend(wanted.map(|one| shape_consumer(&connection, channel, one, &single, &names)));
             }
         }
-        Ok(Answer::List(consumers))
+        consumers
+    }
+
+    /// The queues with a single active consumer, and who that is.
+    async fn single_active(&self, vhost: Option<&str>, queue: Option<&str>) -> SingleActive {
+        let is_single = |spec: &QueueSpec| {
+            spec.arguments.inner().get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true))
+                && queue.is_none_or(|queue| *spec.name == *queue)
+        };
+        if !self.admin.queue_specs(vhost).iter().any(|spec| is_single(spec)) {
+            return SingleActive::new();
+        }
+        let known = match (vhost, queue) {
+            (Some(vhost), Some(queue)) => self.admin.queue(vhost, queue).await.into_iter().collect(),
+            (_, None) | (None, Some(_)) => self.admin.queues(vhost).await,
+        };
+        let single = known.into_iter().filter(|queue| is_single(&queue.spec));
+        let name = |spec: &QueueSpec| (spec.vhost.to_string(), spec.name.to_string());
+        single.map(|queue| (name(&queue.spec), queue.active)).collect()
+    }
+}
+
+/// By virtual host and queue: the single active consumer's session and number, where its leader told.
+type SingleActive = HashMap<(String, String), Option<(u64, u64)>>;
+
+/// Whether the consumer gets messages, and the word for it.
+fn activity(vhost: &str, consumer: &ConsumerInfo, single: &SingleActive) -> (bool, &'static str) {
+    match single.get(&(vhost.to_owned(), consumer.queue.clone())) {
+        None => (true, "up"),
+        Some(active) if *active == Some((consumer.session, consumer.subscription)) => (true, "single_active"),
+        Some(_) => (false, "waiting"),
     }
 }
 
@@ -106,14 +147,16 @@ fn shape_consumer(
     connection: &ConnectionInfo,
     channel: &ChannelInfo,
     consumer: &ConsumerInfo,
+    single: &SingleActive,
     names: &NodeNames,
 ) -> Value {
+    let (active, activity_status) = activity(&connection.vhost, consumer, single);
     let (peer_host, peer_port) = peer_of(connection);
     json!({
         "consumer_tag": consumer.tag,
         "ack_required": consumer.ack_required,
-        "active": true,
-        "activity_status": "up",
+        "active": active,
+        "activity_status": activity_status,
         "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch,
         "arguments": table::to_json(&consumer.arguments),

@@ -24,7 +24,24 @@ impl Asked<'_> {
     pub(super) async fn queue(&self, vhost: &str, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_see(self.admin, vhost)?;
         let queue = self.admin.queue(vhost, name).await.ok_or(ApiError::ObjectNotFound)?;
-        Ok(Answer::Document(shape_queue(&queue, &self.node_names())))
+        let mut document = shape_queue(&queue, &self.node_names());
+        if let Value::Object(document) = &mut document {
+            let details = self.consumers_of(Some(vhost), Some(name)).await;
+            let tag_of = |flag: &dyn Fn(&Value) -> bool| {
+                details
+                    .iter()
+                    .find(|consumer| flag(consumer))
+                    .map(|consumer| consumer["consumer_tag"].clone())
+            };
+            if let Some(tag) = tag_of(&|consumer| consumer["activity_status"] == "single_active") {
+                document.insert("single_active_consumer_tag".to_owned(), tag);
+            }
+            if let Some(tag) = tag_of(&|consumer| consumer["exclusive"] == true) {
+                document.insert("exclusive_consumer_tag".to_owned(), tag);
+            }
+            document.insert("consumer_details".to_owned(), details.into());
+        }
+        Ok(Answer::Document(document))
     }
 
     pub(super) async fn put_queue(&self, vhost: &str, name: &str) -> Result<Answer, ApiError> {

@@ -7,7 +7,7 @@ use warren_types::{
 };
 
 use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, ranges_from, ranges_to, short};
-use super::{Ask, Attach, Held, HomeFrame, StreamOffset, Subscribe};
+use super::{Ask, Attach, Held, HomeFrame, StreamFilter, StreamOffset, Subscribe};
 use crate::DecodeError;
 use crate::generated::session as wire;
 
@@ -200,6 +200,10 @@ fn subscribe_to(subscribe: &Subscribe) -> wire::Subscribe {
         single_active: subscribe.single_active,
         active: subscribe.active,
         offset: subscribe.offset.map(offset_to),
+        filter: subscribe.filter.as_ref().map(|filter| wire::StreamFilter {
+            values: filter.values.iter().map(|value| value.clone().into()).collect(),
+            unfiltered: filter.unfiltered,
+        }),
     }
 }
 
@@ -237,6 +241,10 @@ fn subscribe_from(subscribe: &wire::Subscribe) -> Subscribe {
         single_active: subscribe.single_active,
         active: subscribe.active,
         offset: subscribe.offset.as_ref().map(offset_from),
+        filter: subscribe.filter.as_ref().map(|filter| StreamFilter {
+            values: filter.values.iter().map(|value| value.to_vec()).collect(),
+            unfiltered: filter.unfiltered,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use warren_types::{Position, QueueId, RequestId, SubscriptionId};
+use warren_types::{Position, QueueId, RequestId, SessionId, SubscriptionId};
 
 use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, short};
 use super::{Answer, Counts, DeleteOutcome, Delivery, LeaderFrame, SubscribeOutcome};
@@ -102,6 +102,7 @@ fn delivery_to(delivery: &Delivery) -> wire::Delivery {
         position: delivery.position.0,
         redelivered: delivery.redelivered,
         delivery_count: delivery.delivery_count,
+        acquired_count: delivery.acquired_count,
         exchange: delivery.message.exchange.bytes().clone(),
         routing_key: delivery.message.routing_key.bytes().clone(),
         properties: delivery.message.properties.clone(),
@@ -117,6 +118,7 @@ fn delivery_from(delivery: wire::Delivery) -> Result<Delivery, DecodeError> {
         position: Position(delivery.position),
         redelivered: delivery.redelivered,
         delivery_count: delivery.delivery_count,
+        acquired_count: delivery.acquired_count,
         message: message_from(
             short(WHAT, "delivery.exchange", delivery.exchange)?,
             short(WHAT, "delivery.routing_key", delivery.routing_key)?,
@@ -183,6 +185,10 @@ fn counts_to(counts: &Counts) -> wire::Counts {
         consumers: counts.consumers,
         ready_bytes: counts.ready_bytes,
         delayed: counts.delayed,
+        active: counts.active.map(|(session, subscription)| wire::ActiveConsumer {
+            session: session.0,
+            subscription: subscription.0,
+        }),
     }
 }
 
@@ -194,6 +200,7 @@ fn counts_from(counts: &wire::Counts) -> Counts {
         consumers: counts.consumers,
         ready_bytes: counts.ready_bytes,
         delayed: counts.delayed,
+        active: counts.active.map(|active| (SessionId(active.session), SubscriptionId(active.subscription))),
     }
 }
 

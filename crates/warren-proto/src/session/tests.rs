@@ -26,7 +26,13 @@ fn message() -> Message {
 }
 
 fn delivery() -> Delivery {
-    Delivery { position: Position(8), redelivered: true, delivery_count: 3, message: message() }
+    Delivery {
+        position: Position(8),
+        redelivered: true,
+        delivery_count: 3,
+        acquired_count: 4,
+        message: message(),
+    }
 }
 
 #[test]
@@ -43,6 +49,7 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         single_active: true,
         active: true,
         offset: Some(StreamOffset::Since(UnixMillis(5))),
+        filter: Some(StreamFilter { values: vec![b"a".to_vec(), Vec::new()], unfiltered: true }),
     };
     let offsets = [
         StreamOffset::First,
@@ -111,7 +118,15 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
             frames.push(LeaderFrame::Subscribed { subscription, outcome, next_offset });
         }
     }
-    let counts = Counts { queue: QueueId(1), ready: 2, unacked: 3, consumers: 4, ready_bytes: 5, delayed: 6 };
+    let counts = Counts {
+        queue: QueueId(1),
+        ready: 2,
+        unacked: 3,
+        consumers: 4,
+        ready_bytes: 5,
+        delayed: 6,
+        active: Some((SessionId(7), SubscriptionId(8))),
+    };
     for answer in [
         Answer::Got { delivery: Some(delivery()), remaining: 4 },
         Answer::Got { delivery: None, remaining: 0 },

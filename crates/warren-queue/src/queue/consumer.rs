@@ -84,6 +84,11 @@ impl Consumers {
         self.all.len()
     }
 
+    /// The single active consumer, where only one at a time gets messages.
+    pub(crate) fn active(&self) -> Option<ConsumerKey> {
+        self.single.as_ref().and_then(|single| single.active)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

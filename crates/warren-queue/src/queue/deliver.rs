@@ -83,17 +83,25 @@ impl Queue {
         if ready.delivery_count > 0 {
             self.counts.insert(position, ready.delivery_count);
         }
+        // An earlier leader's count is not known but by what failed, and by the flag.
+        let acquired_count = match (self.settings.strict_levels, ready.redelivered) {
+            (true, true) => {
+                let here = self.acquired.get(&position).copied().unwrap_or_default();
+                here.max(ready.delivery_count).max(1)
+            }
+            (true, false) | (false, _) => 0,
+        };
         if let Some(get) = self.gets.pop_front() {
             self.unacked.insert(position, holder(get.session, None));
             let remaining = self.ready();
-            handed.gets.push((get, Some(delivery(ready)), remaining));
+            handed.gets.push((get, Some(delivery(ready, acquired_count)), remaining));
             return;
         }
         let mut first_for_it = false;
         let redelivered = ready.redelivered;
         let served = self.consumers.serve(|_, consumer| {
             first_for_it = consumer.outbox.is_empty();
-            consumer.outbox.push(delivery(ready));
+            consumer.outbox.push(delivery(ready, acquired_count));
             size
         });
         let Some(key) = served else {
@@ -116,11 +124,12 @@ impl Queue {
     }
 }
 
-fn delivery(ready: Ready) -> Delivery {
+fn delivery(ready: Ready, acquired_count: u32) -> Delivery {
     Delivery {
         position: ready.position,
         redelivered: ready.redelivered,
         delivery_count: ready.delivery_count,
+        acquired_count,
         message: ready.message,
     }
 }

@@ -112,6 +112,8 @@ pub(crate) struct Queue {
     pub(crate) unacked: Held<Holder>,
     /// Delivery counts above 0 of what is delivered or came back.
     pub(crate) counts: BTreeMap<Position, u32>,
+    /// How often that came back to this leader, failed or not; where consumers are told.
+    pub(crate) acquired: BTreeMap<Position, u32>,
     pub(crate) consumers: Consumers,
     pub(crate) gets: VecDeque<Get>,
     /// It has had a consumer, and the log knows or will know.
@@ -173,6 +175,7 @@ impl Queue {
             consumers: u32::try_from(self.consumers.len()).unwrap_or(u32::MAX),
             ready_bytes: if self.ready() == 0 { 0 } else { self.ready_bytes },
             delayed: self.delayed.as_ref().map_or(0, |delayed| delayed.len()),
+            active: self.consumers.active(),
         }
     }
 }

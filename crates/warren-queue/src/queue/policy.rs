@@ -124,6 +124,7 @@ impl Queue {
         self.live = self.live.saturating_sub(1);
         self.ready_bytes = self.ready_bytes.saturating_sub(body_of(&ready.message));
         self.counts.remove(&ready.position);
+        self.acquired.remove(&ready.position);
         if self.dead_letters() {
             self.dying.add(ready.position, reason, ready.message);
         } else {
@@ -134,6 +135,7 @@ impl Queue {
     /// A message that was delivered, and is counted no more, leaves for good.
     pub(crate) fn depart_unread(&mut self, position: Position, reason: DeathReason) {
         self.counts.remove(&position);
+        self.acquired.remove(&position);
         if self.dead_letters() {
             self.dying.add_unread(position, reason);
         } else {

@@ -24,6 +24,7 @@ impl Queue {
             seen_to: Position(0),
             unacked: Held::default(),
             counts: std::collections::BTreeMap::new(),
+            acquired: std::collections::BTreeMap::new(),
             consumers: Consumers::new(transit),
             gets: std::collections::VecDeque::new(),
             used: false,

@@ -25,6 +25,9 @@ impl Queue {
             if !queue.counts.is_empty() {
                 queue.counts.remove(&position);
             }
+            if !queue.acquired.is_empty() {
+                queue.acquired.remove(&position);
+            }
             settled.push(position);
         });
         // The ring gives ascending positions and its strays come after: mostly this is a look.
@@ -82,6 +85,8 @@ impl Queue {
         for position in self.dying.positions() {
             keep.insert(position);
         }
+        // What is held keeps its counts.
+        self.acquired.retain(|position, _| keep.contains(*position));
         let counts = &mut self.counts;
         let mut ops = Vec::new();
         for lane in std::iter::once(&mut self.plain).chain(self.others.values_mut()) {
@@ -126,6 +131,10 @@ impl Queue {
                 self.depart_unread(position, DeathReason::DeliveryLimit);
                 return;
             }
+        }
+        if how.seen && self.settings.strict_levels {
+            let acquired = self.acquired.entry(position).or_default();
+            *acquired = acquired.saturating_add(1);
         }
         let lane = self.lane_at(position);
         lane.head_sleeps_until = None;

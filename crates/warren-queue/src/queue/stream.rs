@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use warren_proto::session::{Delivery, StreamOffset};
+use warren_proto::session::{Delivery, StreamFilter, StreamOffset};
 use warren_proto::shard::StoredMessage;
-use warren_types::{Message, Position, PositionRange, SessionId, SubscriptionId, UnixMillis};
+use warren_types::{AMQPValue, Message, Position, PositionRange, SessionId, SubscriptionId, UnixMillis};
 
-use super::{ConsumerKey, Queue, before, body_of, size_of};
+use super::{ConsumerKey, Queue, before, body_of, size_of, stamp};
 use crate::DeathReason;
 use crate::lane;
 use crate::positions::PositionSet;
@@ -22,6 +22,8 @@ const RECENT_BYTES: u64 = 1 << 20;
 /// The largest read.
 const READ_MESSAGES: u32 = 1024;
 const READ_BYTES: u64 = 1 << 20;
+/// The header that filters look at.
+const FILTER_VALUE: &str = "x-stream-filter-value";
 /// Bits of a position that are the message's place.
 const PLACE_BITS: u32 = 48;
 
@@ -37,8 +39,22 @@ enum Cursor {
 #[derive(Debug)]
 struct Reader {
     cursor: Cursor,
+    /// It is sent only these.
+    filter: Option<StreamFilter>,
     /// Places that it was sent and has not acknowledged.
     held: PositionSet,
+}
+
+impl Reader {
+    fn wants(&self, message: &Message) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        match stamp::header(&message.properties, FILTER_VALUE) {
+            Some(AMQPValue::LongString(value)) => {
+                filter.values.iter().any(|wanted| wanted == value.as_bytes())
+            }
+            Some(_) | None => filter.unfiltered,
+        }
+    }
 }
 
 /// What a read is for.
@@ -110,7 +126,12 @@ impl Queue {
     }
 
     /// A consumer, added already, begins to read; returns the offset that it gets next, if that is known.
-    pub(crate) fn read_from(&mut self, key: ConsumerKey, offset: StreamOffset) -> Option<u64> {
+    pub(crate) fn read_from(
+        &mut self,
+        key: ConsumerKey,
+        offset: StreamOffset,
+        filter: Option<StreamFilter>,
+    ) -> Option<u64> {
         let tail = self.plain.tail();
         let stream = self.stream.get_or_insert_default();
         let cursor = match offset {
@@ -122,7 +143,7 @@ impl Queue {
         };
         let held = stream.claimed.remove(&key).unwrap_or_default();
         let unacked = u32::try_from(held.count()).unwrap_or(u32::MAX);
-        stream.readers.insert(key, Reader { cursor, held });
+        stream.readers.insert(key, Reader { cursor, filter, held });
         self.consumers.update(key, |consumer| consumer.unacked = unacked);
         match cursor {
             Cursor::At(place) => Some(before(place).0),
@@ -179,9 +200,13 @@ impl Queue {
                 && let Some(index) = place.0.checked_sub(first)
                 && let Some((position, message)) =
                     usize::try_from(index).ok().and_then(|index| stream.recent.get(index))
-                && self.consumers.give(*key, delivery(key.1, *position, message))
             {
-                reader.held.insert(*position);
+                if reader.wants(message) {
+                    if !self.consumers.give(*key, delivery(key.1, *position, message)) {
+                        break;
+                    }
+                    reader.held.insert(*position);
+                }
                 reader.cursor = Cursor::At(position.next());
             }
         }
@@ -212,14 +237,16 @@ impl Queue {
         };
         let later = stream.last.map(|last| (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded));
         let later = later.into_iter().flat_map(|later| stream.readers.range(later));
-        let next =
-            later.chain(&stream.readers).find(|one| wants(*one)).map(|(key, reader)| (*key, reader.cursor));
-        if let Some((key, cursor)) = next {
+        let next = later.chain(&stream.readers).find(|one| wants(*one));
+        let next = next.map(|(key, reader)| (*key, reader.cursor, reader.filter.is_some()));
+        if let Some((key, cursor, filters)) = next {
             stream.last = Some(key);
             return Some(match cursor {
                 Cursor::At(place) => {
                     stream.reading = Some(Reading::Next(key, tail));
-                    let max_messages = consumers.room_of(key).min(READ_MESSAGES);
+                    // Of what is read a filter may leave little.
+                    let room = consumers.room_of(key).min(READ_MESSAGES);
+                    let max_messages = if filters { READ_MESSAGES } else { room };
                     // What has left may still be in the store: that it leaves is on its way to the log.
                     let after = before(place.max(stream.first));
                     StreamRead { after, max_messages, max_bytes: READ_BYTES }
@@ -254,10 +281,12 @@ impl Queue {
                     if stored.position < place {
                         continue;
                     }
-                    if !self.consumers.give(key, delivery(key.1, stored.position, &stored.message)) {
-                        break;
+                    if reader.wants(&stored.message) {
+                        if !self.consumers.give(key, delivery(key.1, stored.position, &stored.message)) {
+                            break;
+                        }
+                        reader.held.insert(stored.position);
                     }
-                    reader.held.insert(stored.position);
                     reader.cursor = Cursor::At(stored.position.next());
                 }
             }
@@ -327,6 +356,7 @@ fn delivery(subscription: SubscriptionId, place: Position, message: &Message) ->
         position: delivered_as(subscription, place),
         redelivered: false,
         delivery_count: 0,
+        acquired_count: 0,
         message: message.clone(),
     }
 }

@@ -433,6 +433,7 @@ pub fn consumer(subscription: u64, prefetch: u32) -> Subscribe {
         single_active: false,
         active: false,
         offset: None,
+        filter: None,
     }
 }
 
