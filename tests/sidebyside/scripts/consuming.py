@@ -249,3 +249,108 @@ def queue_without_consumers_counts(s):
     peer.do("queue.declare", queue="counted", durable=True)
     peer.do("channel.close", ch=2, reply_code=200)
     peer.do("queue.declare", queue="counted", durable=True)
+
+
+@each(**KINDS)
+def prefetch_changed_later(s, kind):
+    peer = s.open()
+    peer.declare("later", arguments={"x-queue-type": kind})
+    for number in range(6):
+        peer.pub("", "later", b"%d" % number)
+    peer.ok("basic.qos", prefetch_count=1)
+    peer.ok("basic.consume", queue="later", consumer_tag="one")
+    peer.see(least=1)
+    peer.ok("basic.qos", prefetch_count=3)
+    peer.see("after qos")
+    peer.ok("basic.consume", queue="later", consumer_tag="two")
+    peer.see(least=3)
+    peer.cast("basic.ack", delivery_tag=1)
+    peer.see(least=1)
+
+
+@script
+def prefetch_over_two_queues(s):
+    peer = s.open()
+    for queue in ("pfa", "pfb"):
+        peer.declare(queue)
+        for number in range(3):
+            peer.pub("", queue, b"%d" % number)
+    peer.ok("basic.qos", prefetch_count=1)
+    peer.ok("basic.consume", queue="pfa", consumer_tag="a")
+    peer.see(least=1)
+    peer.ok("basic.consume", queue="pfb", consumer_tag="b")
+    peer.see(least=1)
+    peer.cast("basic.ack", delivery_tag=2, multiple=True)
+    peer.see(least=2)
+
+
+@script
+def round_robin(s):
+    peer = s.open()
+    peer.declare("rr")
+    for tag in ("a", "b", "c"):
+        peer.ok("basic.consume", queue="rr", consumer_tag=tag, no_ack=True)
+    for number in range(6):
+        peer.pub("", "rr", b"%d" % number)
+        peer.see(least=1, quiet=0.1)
+
+
+@each(**KINDS)
+def get_beside_a_consumer(s, kind):
+    peer, other = s.open("consumer"), s.open("getter")
+    peer.declare("beside", arguments={"x-queue-type": kind})
+    peer.ok("basic.qos", prefetch_count=1)
+    peer.ok("basic.consume", queue="beside", consumer_tag="c")
+    for number in range(3):
+        other.pub("", "beside", b"%d" % number)
+    peer.see(least=1)
+    other.get("beside")
+    other.do("queue.purge", queue="beside")
+    peer.cast("basic.ack", delivery_tag=1)
+    peer.see()
+    other.cast("basic.nack", delivery_tag=1, requeue=True)
+    peer.see(least=1)
+
+
+@each(**KINDS)
+def consumer_gone_with_deliveries(s, kind):
+    for how in ("channel", "connection", "socket", "cancel"):
+        peer, other = s.open(how), s.open("other")
+        peer.declare("gone-with", arguments={"x-queue-type": kind})
+        other.pub("", "gone-with", b"m")
+        peer.ok("basic.consume", queue="gone-with", consumer_tag="c")
+        peer.see(least=1)
+        if how == "channel":
+            peer.do("channel.close", reply_code=200)
+        elif how == "connection":
+            peer.do("connection.close", 0, reply_code=200)
+        elif how == "cancel":
+            peer.do("basic.cancel", consumer_tag="c")
+            other.do("queue.declare", queue="gone-with", passive=True)
+            continue
+        else:
+            peer.close()
+        s.wait(lambda other=other: "message_count=1" in str(other.do("queue.declare", _quiet=True, queue="gone-with", passive=True)), "it is back")
+        other.get("gone-with", no_ack=True)
+
+
+@script
+def deliveries_of_large_bodies(s):
+    peer = s.connect(frame_max=8192)
+    peer.channel()
+    peer.declare("large")
+    peer.ok("basic.consume", queue="large", consumer_tag="c", no_ack=True)
+    peer.pub("", "large", b"z" * 50_000, headers={"h": "v" * 3000})
+    got = peer.client.recv()
+    s.note(f"{got.name} {len(got.body)} {got.content.body_frame_sizes}")
+
+
+@script
+def negotiated_channels_and_consumers(s):
+    peer = s.connect(channel_max=2)
+    peer.channel(1)
+    peer.channel(2)
+    peer.do("channel.close", 1, reply_code=200)
+    peer.do("channel.open", 1)
+    peer.do("channel.open", 2)
+    peer.see()

@@ -193,3 +193,17 @@ def connection_name(s):
     peer.cast("connection.start-ok", 0, client_properties={"connection_name": 5, "capabilities": "no table"}, mechanism="PLAIN",
               response="\0guest\0guest", locale="en_US")  # fmt: skip
     peer.see(least=1)
+
+
+@script
+def heartbeats(s):
+    peer = _tuned(s)
+    peer.cast("connection.tune-ok", 0, channel_max=100, frame_max=131072, heartbeat=1)
+    peer.do("connection.open", 0, virtual_host="/")
+    import time
+
+    begun = time.monotonic()
+    try:
+        peer.client.recv(8)
+    except Exception as end:  # noqa: BLE001
+        s.note(f"{type(end).__name__} between 1.5 and 5 s: {1.5 < time.monotonic() - begun < 5}, heartbeats seen: {peer.client.heartbeats_seen >= 2}")

@@ -459,3 +459,96 @@ def vhost_limits_of_names(s):
         got = peer.do("queue.declare", queue="order", durable=True, arguments=arguments)
         if got and got.startswith("channel.close"):
             peer.reopen()
+
+
+@script
+def exchange_to_exchange(s):
+    peer = s.open()
+    for name, kind in (("e2e-a", "topic"), ("e2e-b", "fanout"), ("e2e-c", "direct")):
+        peer.ok("exchange.declare", exchange=name, type=kind)
+    peer.declare("e2e-q")
+    peer.do("exchange.bind", destination="e2e-b", source="e2e-a", routing_key="x.#")
+    peer.do("exchange.bind", destination="e2e-c", source="e2e-b")
+    peer.do("queue.bind", queue="e2e-q", exchange="e2e-c", routing_key="x.1")
+    peer.pub("e2e-a", "x.1", b"through")
+    peer.pub("e2e-a", "x.2", b"lost", mandatory=True)
+    peer.see(least=1)
+    peer.drain("e2e-q")
+    peer.do("exchange.unbind", destination="e2e-b", source="e2e-a", routing_key="x.#")
+    peer.pub("e2e-a", "x.1", b"cut", mandatory=True)
+    peer.see(least=1)
+    peer.do("exchange.delete", exchange="e2e-b")
+    peer.do("exchange.delete", exchange="e2e-c", if_unused=True)
+
+
+@script
+def a_queue_by_two_ways(s):
+    peer = s.open()
+    peer.declare("two-ways")
+    for key in ("a.*", "*.b", "#"):
+        peer.ok("queue.bind", queue="two-ways", exchange="amq.topic", routing_key=key)
+    peer.pub("amq.topic", "a.b", b"once")
+    peer.pub("", "two-ways", b"cc", headers={"CC": ["two-ways", "two-ways"]})
+    peer.drain("two-ways")
+
+
+@script
+def redeclared_with_other_owners(s):
+    one, two = s.open("one"), s.open("two")
+    one.do("queue.declare", queue="owner", exclusive=True, auto_delete=True)
+    one.ok("basic.consume", queue="owner", consumer_tag="c")
+    two.do("queue.declare", queue="owner", exclusive=True)
+    two.reopen()
+    one.do("basic.cancel", consumer_tag="c")
+    two.do("queue.declare", queue="owner", exclusive=True)
+    two.do("connection.close", 0, reply_code=200)
+    one.do("queue.declare", queue="owner", passive=True)
+
+
+@script
+def deleted_with_messages_held(s):
+    peer = s.open()
+    peer.declare("held")
+    peer.pub("", "held", b"1")
+    peer.pub("", "held", b"2")
+    s.wait(lambda: "message_count=2" in str(peer.do("queue.declare", _quiet=True, queue="held", passive=True)), "two")
+    peer.get("held")
+    peer.do("queue.delete", queue="held")
+    peer.declare("held")
+    peer.cast("basic.nack", delivery_tag=1, requeue=True)
+    peer.alive()
+    peer.drain("held")
+
+
+@script
+def headers_with_cc(s):
+    peer = s.open()
+    peer.declare("hcc")
+    peer.ok("queue.bind", queue="hcc", exchange="amq.headers", arguments={"x-match": "any", "a": 1})
+    peer.ok("queue.bind", queue="hcc", exchange="amq.direct", routing_key="two")
+    peer.pub("amq.headers", "one", headers={"a": 1, "CC": ["two"]})
+    peer.pub("amq.direct", "one", headers={"CC": ["two"], "BCC": ["two"]})
+    for _ in range(2):
+        peer.get("hcc", no_ack=True)
+
+
+@script
+def bound_without_a_key(s):
+    peer = s.open()
+    peer.declare("keyless")
+    for exchange in ("amq.direct", "amq.topic", "amq.fanout"):
+        peer.do("queue.bind", queue="keyless", exchange=exchange)
+        peer.pub(exchange, "", b"empty", mandatory=True)
+        peer.pub(exchange, "keyless", b"named", mandatory=True)
+    peer.see()
+    peer.drain("keyless")
+
+
+@script
+def transient_exchange_and_durable_queue(s):
+    peer = s.open()
+    peer.do("exchange.declare", exchange="tx-ex", type="direct", durable=False)
+    peer.do("queue.declare", queue="dq-of-it", durable=True)
+    peer.do("queue.bind", queue="dq-of-it", exchange="tx-ex", routing_key="k")
+    peer.do("exchange.delete", exchange="tx-ex")
+    peer.do("queue.unbind", queue="dq-of-it", exchange="tx-ex", routing_key="k")
