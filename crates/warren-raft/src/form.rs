@@ -394,11 +394,19 @@ pub(crate) async fn answer_join(
     }
     tracing::info!(node = %node.id, name = node.name, address = node.address, "a node joins the cluster");
     shared.peers.set(node.id, &node.address);
-    let former = former_selves(shared, &node);
-    propose(shared, Command::AddNode(node)).await?;
-    for former in former {
+    let leaves = |node| Command::SetDuty { node, duty: Duty::Leaving };
+    let mut stay = Vec::new();
+    // First, for the newcomer asks no more once it is in: should this node end between the two, nobody would do it.
+    for former in former_selves(shared, &node).await? {
         tracing::warn!(node = %former, "another node has come to this one's address: it is gone for good and is replaced");
-        propose(shared, Command::SetDuty { node: former, duty: Duty::Leaving }).await?;
+        if propose(shared, leaves(former)).await.is_err() {
+            // Where it is the last that holds anything, somebody must be there to take it.
+            stay.push(former);
+        }
+    }
+    propose(shared, Command::AddNode(node)).await?;
+    for former in stay {
+        propose(shared, leaves(former)).await?;
     }
     Ok(Bytes::new())
 }
@@ -413,16 +421,30 @@ async fn propose(shared: &Shared, command: Command) -> Result<(), CallError> {
 
 /// Members that were reached where a newcomer is now and are not reached any more: the same node before it lost its data.
 /// The newcomer starts without a vote, and its former self gives its replicas to it.
-fn former_selves(shared: &Shared, newcomer: &NodeRecord) -> Vec<NodeId> {
+///
+/// # Errors
+/// [`CallError::Refused`] while one may still be there.
+async fn former_selves(shared: &Shared, newcomer: &NodeRecord) -> Result<Vec<NodeId>, CallError> {
+    let there: Vec<NodeId> = {
+        let catalogue = shared.catalogue.read();
+        let there = catalogue.nodes().filter(|node| {
+            node.address == newcomer.address
+                && node.id != newcomer.id
+                && node.id != shared.options.node
+                && node.duty != Duty::Leaving
+        });
+        there.map(|node| node.id).collect()
+    };
     let table = shared.peers.table();
-    let catalogue = shared.catalogue.read();
-    let there = catalogue.nodes().filter(|node| {
-        node.address == newcomer.address
-            && node.id != newcomer.id
-            && node.id != shared.options.node
-            && node.duty != Duty::Leaving
-    });
-    there.map(|node| node.id).filter(|node| table.get(node).is_none_or(|peer| !peer.is_connected())).collect()
+    if there.iter().any(|node| table.get(node).is_some_and(warren_rpc::PeerStatus::is_connected)) {
+        // A machine that lost its power is missed only after a while, and may be back sooner. Who answers there now?
+        let answers = shared.peers.hello(&newcomer.address).await;
+        if !answers.is_ok_and(|hello| hello.node == newcomer.id) {
+            let text = format!("another node is reached at {}", newcomer.address);
+            return Err(CallError::Refused(text));
+        }
+    }
+    Ok(there)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{Stream, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -36,6 +36,8 @@ struct Shared {
     /// Payload bytes appended since the start, and where they were.
     appended: AtomicU64,
     marks: Mutex<Marks>,
+    /// Something was not appended: the node is about to stop.
+    broken: AtomicBool,
 }
 
 /// Every [`Marks::STEP`] bytes: the index reached, to turn "keep so many bytes" into an index.
@@ -172,7 +174,10 @@ impl RaftLogReader<Types> for LogStore {
                 Err(error) => Some((stream::iter(vec![Err(failed(error))]), None)),
             }
         });
-        Box::pin(futures_util::StreamExt::flatten(steps))
+        // What is committed may be among what was not appended: the state must not go on without it.
+        let broken = self.shared.broken.load(Ordering::Acquire).then_some(StoreError::ShutDown);
+        let first = stream::iter(broken.map(|error| Err(failed(error))));
+        Box::pin(futures_util::StreamExt::chain(first, futures_util::StreamExt::flatten(steps)))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -255,8 +260,13 @@ impl RaftLogStorage<Types> for LogStore {
         if let Some(last) = entries.last() {
             self.shared.marks.lock().note(total, last.index);
         }
-        let done =
-            Box::new(move |result: Result<(), StoreError>| callback.io_completed(result.map_err(failed)));
+        let shared = Arc::clone(&self.shared);
+        let done = Box::new(move |result: Result<(), StoreError>| {
+            if result.is_err() {
+                shared.broken.store(true, Ordering::Release);
+            }
+            callback.io_completed(result.map_err(failed));
+        });
         self.log.append(entries, done);
         Ok(())
     }

@@ -72,6 +72,14 @@ impl Arguments {
     }
 }
 
+/// What an argument is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value {
+    Truth,
+    Number(u64),
+    Text(&'static str),
+}
+
 /// A method that is being written.
 pub(crate) struct Method(Vec<u8>);
 
@@ -109,6 +117,26 @@ impl Method {
     /// An empty table.
     pub(crate) fn table(self) -> Self {
         self.long(0)
+    }
+
+    /// A table.
+    pub(crate) fn arguments(self, arguments: &[(&str, Value)]) -> Self {
+        let mut table = Self(Vec::new());
+        for (key, value) in arguments {
+            table = table.shortstr(key);
+            table = match value {
+                Value::Truth => table.octet(b't').octet(1),
+                Value::Number(number) => table.octet(b'l').longlong(*number),
+                Value::Text(text) => {
+                    let mut table = table.octet(b'S').long(text.len() as u32);
+                    table.0.extend(text.as_bytes());
+                    table
+                }
+            };
+        }
+        let mut method = self.long(table.0.len() as u32);
+        method.0.extend(table.0);
+        method
     }
 }
 
@@ -189,16 +217,22 @@ impl Client {
     ///
     /// # Errors
     /// The connection ended.
-    pub(crate) async fn publish(&mut self, exchange: &str, key: &str, body: &[u8]) -> io::Result<()> {
+    pub(crate) async fn publish(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        priority: u8,
+        body: &[u8],
+    ) -> io::Result<()> {
         let mut out = Vec::new();
         frame(&mut out, 1, 1, &Method::new(60, 40).short(0).shortstr(exchange).shortstr(key).octet(1).0);
         let mut header = Vec::new();
         header.extend(60_u16.to_be_bytes());
         header.extend(0_u16.to_be_bytes());
         header.extend((body.len() as u64).to_be_bytes());
-        // Delivery mode 2.
-        header.extend(0x1000_u16.to_be_bytes());
-        header.push(2);
+        // Delivery mode 2, and the priority.
+        header.extend(0x1800_u16.to_be_bytes());
+        header.extend([2, priority]);
         frame(&mut out, 2, 1, &header);
         for part in body.chunks(131_000) {
             frame(&mut out, 3, 1, part);

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use crate::amqp::{Client, Event, HEARTBEAT_S, Method};
 use crate::chance::Chance;
-use crate::history::{History, MessageId};
+use crate::history::{Fate, History, MessageId};
+use crate::kinds::{DEAD, Kind, priority};
 use crate::network::{CLIENTS, Host, Net, Port};
 use crate::trace::Trace;
 
@@ -19,6 +20,8 @@ pub(crate) const FAN: &str = "fan";
 const SILENCE: Duration = Duration::from_secs(2 * HEARTBEAT_S as u64);
 const BEAT: Duration = Duration::from_secs(HEARTBEAT_S as u64 / 2);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a commit may take.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(40);
 
 /// What clients share.
 #[derive(Clone)]
@@ -26,8 +29,8 @@ pub(crate) struct Field {
     pub(crate) net: Net,
     pub(crate) history: History,
     pub(crate) trace: Trace,
-    pub(crate) nodes: usize,
-    pub(crate) queues: usize,
+    /// What the queues are.
+    pub(crate) kinds: Arc<[Kind]>,
     pub(crate) switches: Arc<Switches>,
 }
 
@@ -40,18 +43,35 @@ pub(crate) struct Switches {
     pub(crate) drain: AtomicBool,
     /// Publishers that have not ended.
     pub(crate) publishers: AtomicU32,
-}
-
-/// The name of a queue.
-pub(crate) fn queue_name(queue: usize) -> String {
-    format!("q{queue}")
+    /// Machines that clients know.
+    pub(crate) nodes: AtomicUsize,
 }
 
 impl Field {
+    fn queues(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Those that are published to.
+    fn targets(&self) -> usize {
+        self.kinds.iter().filter(|kind| **kind != Kind::Dead).count()
+    }
+
+    fn kind(&self, queue: usize) -> Kind {
+        self.kinds.get(queue).copied().unwrap_or(Kind::Plain)
+    }
+
+    fn name(&self, queue: usize) -> String {
+        match self.kind(queue) {
+            Kind::Dead => DEAD.to_owned(),
+            Kind::Plain | Kind::Priority | Kind::SingleActive | Kind::Mortal { .. } => format!("q{queue}"),
+        }
+    }
+
     /// A connection to any node, and which one; tries until there is one.
     async fn connect(&self, chance: &mut Chance) -> (Host, Client) {
         loop {
-            let host = 1 + chance.index(self.nodes);
+            let host = 1 + chance.index(self.switches.nodes.load(Ordering::Relaxed));
             let opening = async {
                 let stream = self.net.connect(CLIENTS, host, Port::Amqp).await?;
                 Client::open(stream).await
@@ -77,10 +97,13 @@ impl Field {
     async fn try_declare(&self, client: &mut Client) -> io::Result<()> {
         let fan = Method::new(40, 10).short(0).shortstr(FAN).shortstr("fanout").octet(2).table();
         client.ask(fan, 40, 11).await?;
-        for queue in 0..self.queues {
-            let name = queue_name(queue);
-            let declare = Method::new(50, 10).short(0).shortstr(&name).octet(2).table();
+        for queue in 0..self.queues() {
+            let (name, arguments) = (self.name(queue), self.kind(queue).arguments());
+            let declare = Method::new(50, 10).short(0).shortstr(&name).octet(2).arguments(&arguments);
             client.ask(declare, 50, 11).await?;
+            if self.kind(queue) == Kind::Dead {
+                continue;
+            }
             let bind =
                 Method::new(50, 20).short(0).shortstr(&name).shortstr(FAN).shortstr("").octet(0).table();
             client.ask(bind, 50, 21).await?;
@@ -92,8 +115,8 @@ impl Field {
     pub(crate) async fn depths(&self, mut chance: Chance) -> Option<Vec<u32>> {
         let (_, mut client) = self.connect(&mut chance).await;
         let mut depths = Vec::new();
-        for queue in 0..self.queues {
-            let passive = Method::new(50, 10).short(0).shortstr(&queue_name(queue)).octet(1).table();
+        for queue in 0..self.queues() {
+            let passive = Method::new(50, 10).short(0).shortstr(&self.name(queue)).octet(1).table();
             let mut answer = client.ask(passive, 50, 11).await.ok()?;
             answer.shortstr();
             depths.push(answer.long());
@@ -117,7 +140,11 @@ impl Publisher {
             connection += 1;
             self.field.trace.note(format_args!("publisher {} is on {host} as {connection}", self.number));
             let mut open = BTreeMap::new();
-            let ended = self.publish(&mut client, connection, &mut open).await;
+            let ended = if self.chance.permille(200) {
+                self.transact(&mut client, connection, &mut open).await
+            } else {
+                self.publish(&mut client, connection, &mut open).await
+            };
             for id in open.into_values() {
                 self.field.history.unknown(id);
             }
@@ -139,7 +166,7 @@ impl Publisher {
     ) -> io::Result<()> {
         client.ask(Method::new(85, 10).octet(0), 85, 11).await?;
         let window = 1 + self.chance.index(24);
-        let pause_ms = self.chance.of([2, 10, 40]);
+        let pause_ms = self.chance.of([4, 15, 60]);
         let life = 20 + self.chance.within(0, 400);
         let mut number: u32 = 0;
         let mut silent = Duration::ZERO;
@@ -153,22 +180,8 @@ impl Publisher {
             } else {
                 number += 1;
                 let id = MessageId { publisher: self.number, connection, number };
-                let length = if self.chance.permille(20) {
-                    self.chance.within(2000, 60_000)
-                } else {
-                    self.chance.within(16, 200)
-                };
-                let body = id.body(usize::try_from(length).unwrap_or(16));
-                if self.chance.permille(100) {
-                    self.field.history.published(id, (0..self.field.queues).collect());
-                    open.insert(u64::from(number), id);
-                    client.publish(FAN, "", &body).await?;
-                } else {
-                    let queue = self.chance.index(self.field.queues);
-                    self.field.history.published(id, vec![queue]);
-                    open.insert(u64::from(number), id);
-                    client.publish("", &queue_name(queue), &body).await?;
-                }
+                open.insert(u64::from(number), id);
+                self.send(client, id, Fate::Open).await?;
                 Duration::from_millis(self.chance.within(0, pause_ms))
             };
             match timeout(wait, client.next()).await {
@@ -187,6 +200,73 @@ impl Publisher {
                 }
             }
         }
+    }
+
+    /// Publishes one message, to one queue or all.
+    async fn send(&mut self, client: &mut Client, id: MessageId, fate: Fate) -> io::Result<()> {
+        let length = if self.chance.permille(20) {
+            self.chance.within(2000, 60_000)
+        } else {
+            self.chance.within(16, 200)
+        };
+        let body = id.body(usize::try_from(length).unwrap_or(16));
+        let targets = self.field.targets();
+        if self.chance.permille(100) {
+            self.field.history.published(id, (0..targets).collect(), fate);
+            client.publish(FAN, "", priority(id), &body).await
+        } else {
+            let queue = self.chance.index(targets);
+            self.field.history.published(id, vec![queue], fate);
+            client.publish("", &self.field.name(queue), priority(id), &body).await
+        }
+    }
+
+    /// Publishes in transactions, most of which are committed.
+    async fn transact(
+        &mut self,
+        client: &mut Client,
+        connection: u32,
+        open: &mut BTreeMap<u64, MessageId>,
+    ) -> io::Result<()> {
+        client.ask(Method::new(90, 10), 90, 11).await?;
+        let mut number: u32 = 0;
+        for _ in 0..self.chance.within(2, 30) {
+            if self.field.switches.enough.load(Ordering::Relaxed) {
+                break;
+            }
+            for _ in 0..self.chance.within(1, 9) {
+                number += 1;
+                let id = MessageId { publisher: self.number, connection, number };
+                open.insert(u64::from(number), id);
+                self.send(client, id, Fate::Uncommitted).await?;
+            }
+            if self.chance.permille(150) {
+                sleep(Duration::from_millis(self.chance.within(0, 300))).await;
+                client.ask(Method::new(90, 30), 90, 31).await?;
+                open.clear();
+            } else {
+                open.values().for_each(|id| self.field.history.commits(*id));
+                self.commit(client).await?;
+                std::mem::take(open).into_values().for_each(|id| self.field.history.confirmed(id));
+            }
+            sleep(Duration::from_millis(self.chance.within(0, 100))).await;
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, client: &mut Client) -> io::Result<()> {
+        client.send(1, Method::new(90, 20)).await?;
+        let answered = timeout(COMMIT_PATIENCE, async {
+            loop {
+                match client.next().await? {
+                    Event::Method { class: 90, method: 21, .. } => return Ok(()),
+                    Event::Returned { body } => self.field.history.returned(&body),
+                    Event::Heartbeat => {}
+                    other => return Err(io::Error::other(format!("{other:?}"))),
+                }
+            }
+        });
+        answered.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn take(&self, event: Event, open: &mut BTreeMap<u64, MessageId>) -> io::Result<()> {
@@ -252,7 +332,7 @@ impl Consumer {
                 }
             }
             if !self.drains() && self.chance.permille(300) {
-                self.queue = self.chance.index(self.field.queues);
+                self.queue = self.chance.index(self.field.queues());
             }
             sleep(Duration::from_millis(self.chance.within(1, 500))).await;
         }
@@ -260,7 +340,7 @@ impl Consumer {
 
     /// At the end each queue has a consumer.
     fn own_queue(&self) -> usize {
-        self.number as usize % self.field.queues
+        self.number as usize % self.field.queues()
     }
 
     fn drains(&self) -> bool {
@@ -276,8 +356,12 @@ impl Consumer {
             "consumer {} of q{} is on {host} as {session}, prefetch {prefetch}",
             self.number, self.queue
         ));
-        let consume =
-            Method::new(60, 20).short(0).shortstr(&queue_name(self.queue)).shortstr("c").octet(0).table();
+        let consume = Method::new(60, 20)
+            .short(0)
+            .shortstr(&self.field.name(self.queue))
+            .shortstr("c")
+            .octet(0)
+            .table();
         client.send(1, consume).await?;
         let ended = self.handle(client, session).await;
         self.field.history.session_ended(session);
@@ -324,14 +408,21 @@ impl Consumer {
     async fn settle(&mut self, client: &mut Client, session: u64, held: &mut Held) -> io::Result<()> {
         let (history, kind) = (&self.field.history, self.chance.within(0, 100));
         let Some((&first, &id)) = held.first_key_value() else { return Ok(()) };
+        let mortal = self.field.kind(self.queue).is_mortal();
         if !self.field.switches.drain.load(Ordering::Relaxed) {
-            if kind < 6 {
+            if mortal && (30..45).contains(&kind) {
+                client.send(1, Method::new(60, 90).longlong(first).octet(0)).await?;
+                history.returned_to_queue(session, id);
+                held.remove(&first);
+                return Ok(());
+            }
+            if kind < 6 || (mortal && kind < 20) {
                 client.send(1, Method::new(60, 90).longlong(first).octet(1)).await?;
                 history.returned_to_queue(session, id);
                 held.remove(&first);
                 return Ok(());
             }
-            if kind < 9 {
+            if !mortal && kind < 9 {
                 let Some((&last, _)) = held.last_key_value() else { return Ok(()) };
                 client.send(1, Method::new(60, 120).longlong(last).octet(3)).await?;
                 std::mem::take(held).into_values().for_each(|id| history.returned_to_queue(session, id));
@@ -377,7 +468,9 @@ impl Consumer {
 
     async fn get(&mut self, client: &mut Client, session: u64) -> io::Result<()> {
         for _ in 0..self.chance.within(1, 60) {
-            client.send(1, Method::new(60, 70).short(0).shortstr(&queue_name(self.queue)).octet(0)).await?;
+            client
+                .send(1, Method::new(60, 70).short(0).shortstr(&self.field.name(self.queue)).octet(0))
+                .await?;
             let event = timeout(SILENCE, async {
                 loop {
                     match client.next().await {

@@ -76,6 +76,15 @@ impl Disk {
         }
     }
 
+    /// Another disk is put in its place.
+    pub(crate) fn replace(&self) {
+        let mut state = self.0.lock();
+        state.life += 1;
+        state.files.clear();
+        state.spares.clear();
+        state.unlinked.clear();
+    }
+
     /// The power is gone: of what was not synced, some sectors are there and some are not.
     pub(crate) fn power_cut(&self) {
         let mut state = self.0.lock();

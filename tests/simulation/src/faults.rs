@@ -1,5 +1,7 @@
 //! What goes wrong, and when.
 
+use warren_broker::admin::NodeChange;
+
 use crate::chance::Chance;
 use crate::machine::Death;
 use crate::network::{CLIENTS, Host};
@@ -27,6 +29,12 @@ pub(crate) enum Fault {
     BrokenDisk { host: Host, for_ms: u64 },
     /// No new file can be made; the same.
     FullDisk { host: Host, for_ms: u64 },
+    /// A machine that was not in the cluster comes.
+    Join,
+    /// An operator changes what a node is there for.
+    Duty { host: Host, change: NodeChange },
+    /// A node loses its disk, and comes back with an empty one.
+    Wipe { host: Host, back_after_ms: u64 },
     /// Nothing, for long enough that what clients sent is recorded.
     Calm { for_ms: u64 },
 }
@@ -40,13 +48,19 @@ pub(crate) struct Nemesis {
     pause_ms: u64,
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 12;
+/// Nodes come and go.
+const MOVES: usize = 10;
 
 impl Nemesis {
-    pub(crate) fn new(mut chance: Chance, nodes: usize) -> Self {
+    /// `nodes` are all machines; with `moves` they come and go.
+    pub(crate) fn new(mut chance: Chance, nodes: usize, moves: bool) -> Self {
         let mut taste: Vec<u64> = (0..KINDS).map(|_| chance.of([0, 1, 3])).collect();
         if let Some(calm) = taste.last_mut() {
             *calm = 1;
+        }
+        if let Some(weight) = taste.get_mut(MOVES) {
+            *weight = if moves { 4 } else { 0 };
         }
         let pause_ms = chance.of([300, 1500, 5000]);
         Self { chance, nodes, taste, pause_ms }
@@ -95,6 +109,13 @@ impl Nemesis {
             8 => Fault::SlowDisk { host, sync_ms: self.chance.within(50, 2500), for_ms: long },
             9 if self.chance.permille(500) => Fault::BrokenDisk { host, for_ms: long / 4 },
             9 => Fault::FullDisk { host, for_ms: long },
+            MOVES => match self.chance.within(0, 8) {
+                0..3 => Fault::Join,
+                3 | 4 => Fault::Duty { host, change: NodeChange::Drain },
+                5 => Fault::Duty { host, change: NodeChange::Undrain },
+                6 => Fault::Duty { host, change: NodeChange::Replace },
+                _ => Fault::Wipe { host, back_after_ms: long / 4 },
+            },
             _ => Fault::Calm { for_ms: self.chance.within(3000, 9000) },
         }
     }

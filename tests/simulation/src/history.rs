@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::kinds::Kind;
 use crate::network::Host;
 use crate::trace::Trace;
 
 /// After so long without any disturbance what a client has sent is recorded.
 const CALM_MS: u64 = 4000;
+
+/// How long a delivery may be on its way behind which the broker has closed the connection.
+const ON_THE_WAY_MS: u64 = 500;
 
 /// One message: publisher, its connection, and its number on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,8 +53,11 @@ impl MessageId {
     }
 }
 
+/// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
+    /// Its transaction is not committed: nobody may see it.
+    Uncommitted,
     /// Sent, no answer.
     Open,
     Confirmed,
@@ -79,7 +86,8 @@ struct Session {
     prefetch: usize,
     held: usize,
     /// The newest message that came for the first time, of each publisher's connection.
-    newest: BTreeMap<(u32, u32), u32>,
+    /// And of each priority.
+    newest: BTreeMap<(u32, u32, u32), u32>,
     began: u64,
     ended: Option<u64>,
 }
@@ -103,12 +111,18 @@ pub(crate) struct History(Arc<Mutex<Inner>>);
 
 struct Inner {
     trace: Trace,
+    kinds: Arc<[Kind]>,
+    /// Of a queue with one consumer at a time: the session that its last delivery went to.
+    active: BTreeMap<usize, u64>,
     messages: BTreeMap<MessageId, Message>,
     copies: BTreeMap<(usize, MessageId), Copy>,
     sessions: BTreeMap<u64, Session>,
     next_session: u64,
     disturbances: Disturbances,
     violations: Vec<String>,
+    /// What is a violation unless the session is found to have ended: what came was on its way for a while then. When, of
+    /// which session.
+    suspects: Vec<(u64, u64, String)>,
     confirmed: u64,
     deliveries: u64,
 }
@@ -117,22 +131,32 @@ struct Inner {
 const VIOLATIONS_MAX: usize = 20;
 
 impl History {
-    pub(crate) fn new(trace: Trace) -> Self {
+    pub(crate) fn new(trace: Trace, kinds: Arc<[Kind]>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             trace,
+            kinds,
+            active: BTreeMap::new(),
             messages: BTreeMap::new(),
             copies: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: 0,
             disturbances: Disturbances::default(),
             violations: Vec::new(),
+            suspects: Vec::new(),
             confirmed: 0,
             deliveries: 0,
         })))
     }
 
-    pub(crate) fn published(&self, id: MessageId, queues: Vec<usize>) {
-        self.0.lock().messages.insert(id, Message { queues, fate: Fate::Open });
+    pub(crate) fn published(&self, id: MessageId, queues: Vec<usize>, fate: Fate) {
+        self.0.lock().messages.insert(id, Message { queues, fate });
+    }
+
+    /// The commit of its transaction goes out.
+    pub(crate) fn commits(&self, id: MessageId) {
+        if let Some(message) = self.0.lock().messages.get_mut(&id) {
+            message.fate = Fate::Open;
+        }
     }
 
     pub(crate) fn confirmed(&self, id: MessageId) {
@@ -178,7 +202,7 @@ impl History {
         inner.deliveries += 1;
         let queue = inner.sessions.get(&session)?.queue;
         let known = MessageId::of_body(body)
-            .filter(|id| inner.messages.get(id).is_some_and(|message| message.queues.contains(&queue)));
+            .filter(|id| inner.messages.get(id).is_some_and(|message| inner.comes_to(message, queue)));
         let Some(id) = known else {
             inner.violation(format_args!(
                 "invented: queue {queue} delivered {} octets that nobody published to it",
@@ -190,7 +214,13 @@ impl History {
             "delivered {id} of q{queue} to {session}{}",
             if redelivered { " again" } else { "" }
         ));
+        if inner.messages.get(&id).is_some_and(|message| message.fate == Fate::Uncommitted) {
+            inner.violation(format_args!("uncommitted: {id} of q{queue} is delivered"));
+        }
         inner.check_delivery(session, queue, id, redelivered, now);
+        if inner.kind(queue) == Kind::SingleActive {
+            inner.check_active(session, queue, id, now);
+        }
         let copy = inner.copies.entry((queue, id)).or_default();
         copy.deliveries += 1;
         copy.holders.insert(session, now);
@@ -229,6 +259,7 @@ impl History {
             of.ended = Some(now);
             of.held = 0;
         }
+        inner.suspects.retain(|(at, of, _)| *of != session || at.saturating_add(ON_THE_WAY_MS) < now);
         for copy in inner.copies.values_mut() {
             copy.holders.remove(&session);
         }
@@ -265,7 +296,9 @@ impl History {
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
-        self.0.lock().violations.clone()
+        let inner = self.0.lock();
+        let suspects = inner.suspects.iter().map(|(at, _, text)| format!("at {at} ms: {text}"));
+        inner.violations.iter().cloned().chain(suspects).take(VIOLATIONS_MAX).collect()
     }
 
     pub(crate) fn counts(&self) -> (u64, u64) {
@@ -277,9 +310,18 @@ impl History {
     pub(crate) fn outstanding(&self) -> BTreeMap<usize, Vec<MessageId>> {
         let inner = self.0.lock();
         let mut left: BTreeMap<usize, Vec<MessageId>> = BTreeMap::new();
+        let dead = inner.kinds.iter().position(|kind| *kind == Kind::Dead);
         for (id, message) in inner.messages.iter().filter(|(_, message)| message.fate == Fate::Confirmed) {
+            let acks = |queue: usize| inner.copies.get(&(queue, *id)).map_or(0, |copy| copy.acks.len());
+            // Each of these may stand for one of the queues that it may have died in.
+            let mut deaths = dead.map_or(0, acks);
             for queue in &message.queues {
-                if inner.copies.get(&(*queue, *id)).is_none_or(|copy| copy.acks.is_empty()) {
+                if acks(*queue) > 0 {
+                    continue;
+                }
+                if inner.kind(*queue).is_mortal() && deaths > 0 {
+                    deaths -= 1;
+                } else {
                     left.entry(*queue).or_default().push(*id);
                 }
             }
@@ -303,6 +345,32 @@ impl History {
 }
 
 impl Inner {
+    fn kind(&self, queue: usize) -> Kind {
+        self.kinds.get(queue).copied().unwrap_or(Kind::Plain)
+    }
+
+    /// Whether a message that was published so can be in the queue.
+    fn comes_to(&self, message: &Message, queue: usize) -> bool {
+        let dies = || message.queues.iter().any(|queue| self.kind(*queue).is_mortal());
+        message.queues.contains(&queue) || (self.kind(queue) == Kind::Dead && dies())
+    }
+
+    /// One consumer at a time: another may follow only when the one before may be gone.
+    fn check_active(&mut self, session: u64, queue: usize, id: MessageId, now: u64) {
+        // Who polls is no consumer.
+        if self.sessions.get(&session).is_none_or(|of| of.prefetch == 0) {
+            return;
+        }
+        let Some(before) = self.active.insert(queue, session).filter(|before| *before != session) else {
+            return;
+        };
+        if self.holds_surely(before, now) {
+            self.violation(format_args!(
+                "two active: {id} of q{queue} goes to session {session} while {before} consumes"
+            ));
+        }
+    }
+
     fn violation(&mut self, text: fmt::Arguments<'_>) {
         let text = format!("at {} ms: {text}", self.trace.now_ms());
         self.trace.note(format_args!("VIOLATION {text}"));
@@ -324,12 +392,15 @@ impl Inner {
 
     fn check_delivery(&mut self, session: u64, queue: usize, id: MessageId, redelivered: bool, now: u64) {
         let mut found: Vec<String> = Vec::new();
+        let Some(order) = self.kind(queue).order(id) else { return };
         if let Some(copy) = self.copies.get(&(queue, id)) {
             if !redelivered && copy.deliveries > 0 {
                 let times = copy.deliveries;
-                found.push(format!(
+                let text = format!(
                     "redelivered: {id} of q{queue} was delivered {times} times before and is not flagged"
-                ));
+                );
+                self.trace.note(format_args!("suspect {text}"));
+                self.suspects.push((now, session, text));
             }
             for (at, by) in &copy.acks {
                 if self.is_recorded(*at, *by, now) {
@@ -347,7 +418,7 @@ impl Inner {
             }
         }
         if !redelivered && let Some(of) = self.sessions.get_mut(&session) {
-            let newest = of.newest.entry((id.publisher, id.connection)).or_insert(id.number);
+            let newest = of.newest.entry((id.publisher, id.connection, order)).or_insert(id.number);
             if *newest > id.number {
                 let newest = *newest;
                 found.push(format!("order: {id} of q{queue} comes for the first time after number {newest}"));

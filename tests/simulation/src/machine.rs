@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use warren_broker::admin::NodeChange;
 use warren_broker::{BrokerConfig, MemoryWatermark, Node, SimulatedWorld};
 use warren_store::simulation::LogWriter;
 use warren_store::{Store, StoreOptions};
-use warren_types::ShardId;
+use warren_types::{NodeId, ShardId};
 
 use crate::chance::Chance;
 use crate::disk::Disk;
@@ -28,6 +29,13 @@ pub(crate) enum Death {
     Process,
     /// So does what was not synced.
     Power,
+}
+
+/// What a cluster begins as.
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) shards: u32,
+    pub(crate) replication: u32,
 }
 
 pub(crate) struct Machine {
@@ -79,18 +87,17 @@ impl Machine {
         net: Net,
         trace: Trace,
         mut chance: Chance,
-        nodes: usize,
-        shards: u32,
+        plan: &Plan,
     ) -> Self {
         let address = |host: Host| format!("n{host}:25672");
         let config = BrokerConfig {
             data_dir: directory.clone(),
             node_name: format!("warren-{host}"),
             cluster_advertise: address(host),
-            seeds: (1..=nodes).map(address).collect(),
-            expect: nodes,
-            shards,
-            replication_factor: nodes as u32,
+            seeds: (1..=plan.nodes).map(address).collect(),
+            expect: plan.nodes,
+            shards: plan.shards,
+            replication_factor: plan.replication,
             disk_free_limit_bytes: 0,
             memory_high_watermark: MemoryWatermark::Bytes(0),
             guest_loopback_only: false,
@@ -163,6 +170,37 @@ impl Machine {
             Death::Power => self.disk.power_cut(),
         }
         self.process = None;
+    }
+
+    /// Its disk is replaced by an empty one, while no process runs.
+    pub(crate) fn wipe(&mut self) {
+        debug_assert!(self.process.is_none(), "a running process would lose its files");
+        self.disk.replace();
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+
+    /// Asks the cluster, through this node, to change what a machine is there for.
+    pub(crate) fn operate(&self, host: Host, change: NodeChange) {
+        let Some((process, node)) =
+            self.process.as_ref().and_then(|process| Some((process, process.node.as_ref()?)))
+        else {
+            return;
+        };
+        let (admin, trace) = (node.admin(), self.trace.clone());
+        process.processor.spawn(async move {
+            let said = admin.change_node(&format!("warren-{host}"), change).await;
+            trace.note(format_args!("{change:?} of node {host}: {said:?}"));
+        });
+    }
+
+    /// Its node's number.
+    pub(crate) fn id(&self) -> Option<NodeId> {
+        self.node()?.admin().nodes().iter().find(|node| node.this).map(|node| node.id)
+    }
+
+    /// Whether every shard has the replicas that it should have, as this node knows; `None` without a node.
+    pub(crate) fn is_settled(&self) -> Option<bool> {
+        Some(self.node()?.admin().shards().iter().all(|shard| shard.settled && shard.leader.is_some()))
     }
 
     /// Asks the node to stop in order; [`Turn::Stopped`] tells when it has.

@@ -8,6 +8,7 @@ mod command;
 mod disk;
 mod faults;
 mod history;
+mod kinds;
 mod machine;
 mod network;
 mod runtime;

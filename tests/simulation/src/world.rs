@@ -1,22 +1,23 @@
 //! One run: a cluster and its clients, faults, and the judgement.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use warren_types::ShardId;
-
 use crate::chance::Chance;
 use crate::clients::{Consumer, Field, Publisher, Switches};
 use crate::faults::{Fault, Nemesis};
 use crate::history::History;
-use crate::machine::{Death, Machine, Turn};
+use crate::kinds::Kind;
+use crate::machine::{Death, Machine, Plan, Turn};
 use crate::network::{Host, Net};
 use crate::runtime::Processor;
 use crate::trace::Trace;
+use parking_lot::Mutex;
 
 /// How long a cluster may take to form, and clients to declare.
 const FORM_MS: u64 = 60_000;
@@ -24,8 +25,6 @@ const FORM_MS: u64 = 60_000;
 const ANSWER_MS: u64 = 60_000;
 /// Until every queue is empty.
 const DRAIN_MS: u64 = 120_000;
-/// Until replicas have applied the same.
-const SETTLE_MS: u64 = 20_000;
 /// How often the history is told that something still goes on.
 const DISTURBED_EVERY_MS: u64 = 100;
 
@@ -60,6 +59,14 @@ struct World {
     sick: BTreeSet<Host>,
     cut: Vec<Host>,
     calm_until: u64,
+    /// Machines that are not in the cluster.
+    spare: BTreeSet<Host>,
+    /// Machines that may find that they were removed from it.
+    leaving: BTreeSet<Host>,
+    /// Nodes come and go.
+    moves: bool,
+    /// A disk was lost.
+    wiped: bool,
     faults: u64,
 }
 
@@ -69,25 +76,27 @@ pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<
     let mut chance = Chance::new(seed);
     let trace = Trace::new(prints);
     let net = Net::new(chance.fork(), trace.clone());
-    let history = History::new(trace.clone());
     let nodes = if chance.permille(150) { 5 } else { 3 };
-    let shards = 1 + chance.within(0, 3) as u32;
+    let moves = chance.permille(400);
+    let spare = if moves { 1 + chance.index(2) } else { 0 };
+    let replication = if moves { 3 } else { nodes as u32 };
+    let plan = Plan { nodes, shards: 1 + chance.within(0, 3) as u32, replication };
     let queues = 1 + chance.index(4);
-    let machines = (1..=nodes)
+    let kinds: Arc<[Kind]> = Kind::draw(&mut chance, queues).into();
+    let history = History::new(trace.clone(), Arc::clone(&kinds));
+    let machines = (1..=nodes + spare)
         .map(|host| {
             let directory = directory.join(format!("node-{host}"));
-            Machine::new(host, directory, net.clone(), trace.clone(), chance.fork(), nodes, shards)
+            Machine::new(host, directory, net.clone(), trace.clone(), chance.fork(), &plan)
         })
         .collect();
-    let field = Field {
-        net: net.clone(),
-        history: history.clone(),
-        trace: trace.clone(),
-        nodes,
-        queues,
-        switches: Arc::new(Switches::default()),
-    };
-    trace.note(format_args!("seed {seed}: {nodes} nodes, {shards} shards, {queues} queues"));
+    let switches = Arc::new(Switches::default());
+    switches.nodes.store(nodes, Ordering::Relaxed);
+    trace.note(format_args!(
+        "seed {seed}: {nodes} nodes and {spare} to come, {} shards, queues {kinds:?}",
+        plan.shards
+    ));
+    let field = Field { net: net.clone(), history: history.clone(), trace: trace.clone(), kinds, switches };
     let mut world = World {
         trace,
         net,
@@ -104,9 +113,13 @@ pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<
         sick: BTreeSet::new(),
         cut: Vec::new(),
         calm_until: 0,
+        spare: (nodes + 1..=nodes + spare).collect(),
+        leaving: BTreeSet::new(),
+        moves,
+        wiped: false,
         faults: 0,
     };
-    world.live(shards);
+    world.live(plan);
     let (confirmed, deliveries) = world.history.counts();
     Ok(Outcome {
         violations: world.history.violations(),
@@ -120,8 +133,8 @@ pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<
 }
 
 impl World {
-    fn live(&mut self, shards: u32) {
-        for host in 1..=self.machines.len() {
+    fn live(&mut self, plan: Plan) {
+        for host in 1..=plan.nodes {
             self.start(host);
         }
         if !self.form() {
@@ -142,7 +155,7 @@ impl World {
         } else {
             self.not_drained();
         }
-        self.compare(shards);
+        self.compare(plan.shards);
     }
 
     /// Lets a millisecond pass.
@@ -168,6 +181,7 @@ impl World {
                     self.trace.note(format_args!("node {host}: stopped"));
                     self.die(host, Death::Process);
                 }
+                Turn::Fatal(reason) if self.has_left(host, &reason) => self.take_away(host),
                 Turn::Fatal(reason) => {
                     self.trace.note(format_args!("node {host}: ends itself: {reason}"));
                     if !self.sick.contains(&host) {
@@ -236,16 +250,17 @@ impl World {
             let publisher = Publisher { number, field: self.field.clone(), chance: self.chance.fork() };
             self.clients.spawn(publisher.run());
         }
-        for number in 0..self.field.queues as u32 + self.chance.within(0, 3) as u32 {
-            let queue = number as usize % self.field.queues;
+        let queues = self.field.kinds.len();
+        for number in 0..queues as u32 + self.chance.within(0, 3) as u32 {
+            let queue = number as usize % queues;
             let consumer = Consumer { number, field: self.field.clone(), chance: self.chance.fork(), queue };
             self.clients.spawn(consumer.run());
         }
     }
 
     fn go_wrong(&mut self) {
-        let mut nemesis = Nemesis::new(self.chance.fork(), self.machines.len());
-        let end = self.trace.now_ms() + self.chance.within(8_000, 40_000);
+        let mut nemesis = Nemesis::new(self.chance.fork(), self.machines.len(), self.moves);
+        let end = self.trace.now_ms() + self.chance.within(6_000, 25_000);
         let mut next = self.trace.now_ms() + 1500;
         while self.trace.now_ms() < end {
             self.tick();
@@ -322,6 +337,9 @@ impl World {
                 self.sick.insert(host);
                 self.disk_until.insert(host, now + for_ms);
             }
+            Fault::Join => self.join(),
+            Fault::Duty { host, change } => self.set_duty(host, change),
+            Fault::Wipe { host, back_after_ms } => self.wipe(host, back_after_ms),
             Fault::Calm { for_ms } => {
                 self.faults -= 1;
                 self.mend_all();
@@ -432,39 +450,5 @@ impl World {
             "stuck: queues do not become empty; confirmed and not consumed: {}",
             left.join(", ")
         ));
-    }
-
-    /// Replicas that have applied the same are the same.
-    fn compare(&mut self, shards: u32) {
-        let mut differs = String::new();
-        let same = self.until(SETTLE_MS, |world| {
-            if world.trace.now_ms() % 200 != 0 {
-                return false;
-            }
-            differs.clear();
-            for shard in (1..=shards).map(ShardId) {
-                let replicas: Vec<Option<(u64, u64)>> =
-                    world.machines.iter().map(|machine| machine.replica(shard)).collect();
-                if replicas.windows(2).any(|pair| pair.first() != pair.last()) {
-                    differs = format!("{shard}: {replicas:x?}");
-                }
-            }
-            differs.is_empty()
-        });
-        if !same {
-            self.history.violation(format_args!("replicas differ: {differs}"));
-        }
-        for machine in &self.machines {
-            let Some(node) = machine.node() else {
-                self.history.violation(format_args!("node {} is not up", machine.host));
-                continue;
-            };
-            for shard in node.admin().shards().iter().filter(|shard| shard.leader.is_none()) {
-                self.history.violation(format_args!(
-                    "stuck: node {} knows no leader of {:?}",
-                    machine.host, shard.shard
-                ));
-            }
-        }
     }
 }
