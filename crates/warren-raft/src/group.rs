@@ -1,5 +1,6 @@
 //! One Raft group on this node: start it, ask it, stop it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +29,9 @@ const ELECTION_MIN_MS: u64 = 900;
 const ELECTION_MAX_MS: u64 = 1400;
 /// A leader that no majority has answered for so long takes no records and hosts no queues.
 pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MAX_MS);
+
+/// A member that has not answered for so long is not counted upon: three heartbeats.
+const ANSWERED: Duration = Duration::from_millis(3 * HEARTBEAT_MS);
 
 /// The settings of every group.
 ///
@@ -144,6 +148,16 @@ impl Group {
             return !self.has_lost_quorum();
         }
         known && self.heard.lock().is_some_and(|heard| heard.elapsed() < LEASE + LEASE / 2)
+    }
+
+    /// On its leader: who has answered of late, itself included.
+    pub(crate) fn answering(&self, me: NodeId) -> BTreeSet<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let answered = metrics.heartbeat.iter().flatten().filter(|(_, answered)| {
+            answered.is_some_and(|at| openraft::Instant::elapsed(&at.into_inner()) < ANSWERED)
+        });
+        answered.map(|(node, _)| *node).chain([me.0]).collect()
     }
 
     /// A leader that no majority answers.

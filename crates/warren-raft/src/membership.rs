@@ -118,6 +118,12 @@ async fn step(shared: &Shared, group: &Group, wanted: &Wanted) {
         if target == now.voters && !now.joint {
             return;
         }
+        // In force the moment it is in the log: without its majority neither it nor anything else is ever committed again.
+        let answering = group.answering(shared.options.node);
+        if target.intersection(&answering).count() * 2 <= target.len() {
+            tracing::debug!(group = %group.id, "too few of those who are to vote answer: later");
+            return;
+        }
         tracing::info!(group = %group.id, voters = ?target.iter().map(|node| NodeId(*node)).collect::<Vec<_>>(), "changing members");
         let change = ChangeMembers::ReplaceAllVoters(target);
         if let Err(error) = group.raft.change_membership(change, true).await {
