@@ -7,11 +7,11 @@
 mod act;
 mod cancel;
 mod commit;
+mod dead_letters;
 mod deliver;
 mod describe;
 mod lapse;
 mod settle;
-mod wake;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use warren_proto::session::Delivery;
 use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
 
 use self::commit::{Asked, Commit};
-pub(crate) use self::wake::Wake;
+pub(crate) use self::dead_letters::Wake;
 use crate::admin::{ConnectionInfo, ConsumerInfo};
 use crate::broker::{Broker, LoginError};
 use crate::clock;
