@@ -92,8 +92,9 @@ def test_amqp_tools_consume_with_a_command_per_message(sides, name):
     assert tool(consumer, "amqp-consume", "-q", queue, "-c", "3", "-p", "1", "cat") == "".join(
         f"message {n}\n" for n in range(3)
     )
-    # The message of a command that fails is not acknowledged: it is for the next one.
-    tool(consumer, "amqp-consume", "-q", queue, "-c", "1", "false")
+    # The message of a command that fails is not acknowledged: it is for the next one. The command
+    # reads its input first: amqp-consume dies of SIGPIPE when it writes to one that has ended.
+    tool(consumer, "amqp-consume", "-q", queue, "-c", "1", "sh", "-c", "cat >/dev/null; exit 1")
     eventually(lambda: _ready(producer, queue) == 2, "the message back in its queue")
     assert tool(consumer, "amqp-consume", "-q", queue, "-c", "2", "cat") == "message 3\nmessage 4\n"
     eventually(lambda: _ready(producer, queue) == 0, "an empty queue")
