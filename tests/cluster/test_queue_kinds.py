@@ -144,3 +144,40 @@ def test_readers_of_a_stream_miss_nothing_though_its_leader_is_killed(cluster):
     late.call(1, "basic.qos", prefetch_count=50)
     late.consume(1, "stream", "late", no_ack=False, arguments={"x-stream-offset": "first"})
     read(late, range(1000))
+
+
+@pytest.mark.limit(400)
+def test_what_an_exchange_remembers_outlives_the_kill_of_each_node_and_of_all(cluster):
+    client = connected(cluster)
+    client.call(1, "exchange.declare", exchange="news", type="x-recent-history", durable=True)
+    published = []
+
+    def publish(count):
+        for _ in range(count):
+            published.append(str(len(published)).encode())
+            client.publish_confirmed(1, "news", "k", published[-1])
+
+    def remembered(queue):
+        client.declare(1, queue, durable=True)
+        client.call(1, "queue.bind", queue=queue, exchange="news")
+        return client.get_all(1, queue)
+
+    publish(30)
+    # One of them leads where the history is.
+    for number, node in enumerate(list(cluster.nodes)):
+        client.close()
+        node.kill()
+        client = connected(cluster)
+        assert remembered(f"after-{number}") == published[-20:]
+        publish(5)
+        assert remembered(f"later-{number}") == published[-20:]
+        node.start()
+        node.wait_ready()
+    client.close()
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes:
+        node.start()
+    cluster.wait_ready()
+    client = connected(cluster)
+    assert remembered("after-all") == published[-20:]

@@ -2,6 +2,7 @@
 
 import pytest
 from kit.amqp import Typed
+from kit.http import http
 from kit.wait import eventually
 
 CANCELS = {"consumer_cancel_notify": True}
@@ -50,3 +51,34 @@ def test_what_is_acknowledged_in_time_keeps_its_consumer(client, connect, queue)
     quick.expect_silence(3)
     client.publish(1, "", queue, b"3")
     assert quick.expect("basic.deliver", 1).body == b"3"
+
+
+def test_a_consumer_may_hold_as_long_as_it_says_itself(client, connect, queue):
+    slow = connect(capabilities=CANCELS)
+    slow.channel(1)
+    slow.consume(1, queue, "slow", arguments={"x-consumer-timeout": Typed(b"I", 60_000)})
+    slow.deliveries(2, 1)
+    slow.expect_silence(4)
+    assert client.ready(1, queue) == 0
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_policy_says_how_long_and_the_shorter_of_policy_and_argument_counts(
+    own_broker, client, connect, name, kind
+):
+    made = name()
+    node = own_broker.cluster.nodes[0]
+    policy = f"/policies/%2F/{made}"
+    definition = {"consumer-timeout": 1500}
+    status, _ = http(node, "PUT", policy, {"pattern": f"^{made}$", "definition": definition, "apply-to": "queues"})
+    assert status == 201
+    arguments = {"x-queue-type": kind, "x-consumer-timeout": Typed(b"I", 600_000)}
+    client.declare(1, made, durable=True, arguments=arguments)
+    client.publish(1, "", made, b"m")
+    slow = connect(capabilities=CANCELS)
+    slow.channel(1)
+    slow.consume(1, made, "slow")
+    slow.deliveries(1, 1)
+    slow.expect("basic.cancel", 1, consumer_tag="slow", timeout_s=10)
+    eventually(lambda: client.ready(1, made) == 1, "it is ready again")
+    assert http(node, "DELETE", policy)[0] == 204

@@ -163,13 +163,22 @@ def test_cc_and_bcc_add_routing_keys_and_bcc_is_removed(client, name):
         assert got.content.properties["headers"] == {"CC": [queues[1]]}
 
 
-def test_a_cc_that_is_no_array_is_refused(client, name):
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+@pytest.mark.parametrize(("value", "kind"), [("x", "longstr"), (None, "void"), (Typed(b"I", 5), "signedint"), ({}, "table")])
+def test_a_cc_or_bcc_that_is_no_array_is_refused(client, name, header, value, kind):
     queue = name()
     client.declare(1, queue)
-    client.publish(1, "", queue, b"m", headers={"CC": "x"})
-    client.expect_channel_close(
-        1, 406, 'PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}', "basic.publish"
-    )
+    client.publish(1, "", queue, b"m", headers={header: value})
+    reason = f'{{unacceptable_type_in_header,"{header}",{kind}}}'
+    client.expect_channel_close(1, 406, f"PRECONDITION_FAILED - invalid message: {reason}", "basic.publish")
+
+
+@pytest.mark.parametrize("value", [[], [Typed(b"I", 1)]])
+def test_a_bcc_that_names_nobody_is_removed_too(client, name, value):
+    queue = name()
+    client.declare(1, queue)
+    client.publish(1, "", queue, b"m", headers={"BCC": value, "k": "v"})
+    assert client.get(1, queue, no_ack=True).content.properties["headers"] == {"k": "v"}
 
 
 def test_exchanges_bind_to_exchanges(client, name):

@@ -185,3 +185,33 @@ def test_what_died_is_in_the_queue_of_the_dead_when_its_client_looks(client, nam
                 client.call(1, "queue.purge", queue=source)
         else:
             assert client.ready(1, dead) == (2 * i + 1 if dies == "maxlen" else i + 1), f"round {i}"
+
+
+def test_what_is_acknowledged_behind_a_publish_that_closes_its_channel_is_not_acknowledged(client, queue):
+    made = queue()
+    text = "NOT_FOUND - no exchange 'no such exchange' in vhost '/'"
+    for name in ("basic.ack", "basic.reject", "basic.nack"):
+        client.publish(1, "", made, name.encode())
+        got = client.get(1, made)
+        settled = {"delivery_tag": got.delivery_tag} | ({} if name == "basic.ack" else {"requeue": False})
+        client.send_bytes(
+            client.publish_bytes(1, "no such exchange", "", b"m")
+            + amqp.frame(amqp.FRAME_METHOD, 1, amqp.encode_method(name, **settled))
+        )
+        client.expect_channel_close(1, 404, text, "basic.publish")
+        client.channel(1)
+        again = client.get(1, made, no_ack=True)
+        assert (again.body, again.redelivered) == (name.encode(), True)
+
+
+def test_what_is_acknowledged_behind_a_publish_that_is_routed_is(client, queue):
+    made, other = queue(), queue()
+    client.publish(1, "", made, b"m")
+    got = client.get(1, made)
+    client.send_bytes(
+        client.publish_bytes(1, "", other, b"answer")
+        + amqp.frame(amqp.FRAME_METHOD, 1, amqp.encode_method("basic.ack", delivery_tag=got.delivery_tag))
+    )
+    assert client.get(1, other, no_ack=True).body == b"answer"
+    client.call(1, "basic.recover", requeue=True)
+    assert client.ready(1, made) == 0

@@ -1,31 +1,14 @@
 """What operators say, over HTTP at one node, and what clients of the others see of it."""
 
-import base64
 import json
 import subprocess
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 
 import pytest
 from kit import amqp
+from kit.http import http
 from kit.wait import eventually
-
-
-def http(node, method, path, body=None, user="guest:guest", headers=None):
-    """The status and the JSON of an answer."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{node.http_port}/api{path}", data, method=method)
-    request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
-    for key, value in (headers or {}).items():
-        request.add_header(key, value)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            status, text = answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read()
-    return status, json.loads(text) if text else None
 
 
 def quoted(text):
@@ -292,3 +275,21 @@ def test_the_command_line_sets_limits_topic_permissions_and_parameters(nodes, pl
     (vhost,) = [one for one in warren("vhosts", "list") if one["name"] == place]
     assert (vhost["description"], vhost["protected_from_deletion"]) == ("of tests", True)
     warren("vhosts", "set", "nowhere", "--description", "x", code=4)
+
+
+def test_what_an_exchange_remembers_comes_to_a_queue_that_is_bound_over_http(own_broker, client, name):
+    exchange, queue = name("x"), name("q")
+    node = own_broker.cluster.nodes[1]
+    client.call(1, "exchange.declare", exchange=exchange, type="x-recent-history", durable=True)
+    client.confirm_channel(2)
+    client.publish_confirmed(2, exchange, "k", b"a", b"b")
+    client.declare(1, queue, durable=True)
+    status, _ = http(node, "POST", f"/bindings/%2F/e/{exchange}/q/{queue}", {"routing_key": ""})
+    assert status == 201
+    assert client.get_all(1, queue) == [b"a", b"b"]
+    _, queues = http(node, "GET", "/queues/%2F?columns=name")
+    assert queue in [listed["name"] for listed in queues]
+    assert not [listed for listed in queues if listed["name"].startswith("amq.rabbitmq.")]
+    _, definitions = http(node, "GET", "/definitions")
+    assert exchange in [listed["name"] for listed in definitions["exchanges"]]
+    assert not [listed for listed in definitions["queues"] if exchange in listed["name"]]

@@ -210,9 +210,10 @@ fn route(catalogue: &Catalogue, burial: &Burial, time: u64) -> Option<Vec<(Queue
         debug!(queue = %spec.name, %missing, "no exchange for a dead message");
         return None;
     }
-    set.iter().next()?;
+    let mut targeted = set.iter().chain(set.histories()).peekable();
+    targeted.peek()?;
     let mut targets: Vec<(QueueHost, SessionPublish)> = Vec::new();
-    for (host, queue) in set.iter() {
+    for (host, queue) in targeted {
         let circle = catalogue.queue_by_id(queue).is_some_and(|target| dead.would_cycle(&target.name));
         if circle {
             debug!(queue = %spec.name, target = %queue, "a dead message is dropped: it goes round in a circle");

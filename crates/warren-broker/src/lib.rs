@@ -9,6 +9,7 @@ mod confirm;
 mod connection;
 mod dead_letter;
 mod delay;
+mod history;
 mod host;
 mod identity;
 mod limits;

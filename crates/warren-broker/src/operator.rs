@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use warren_catalogue::{check_new_queue, check_not_default_exchange, check_queue_name, hash_password};
+use warren_catalogue::{
+    check_new_queue, check_not_default_exchange, check_queue_name, hash_password, is_hidden,
+};
 use warren_proto::catalogue::{
     ApplyTo, BindingRecord, Command, DeclareQueue, Destination, ExchangeKind, ExchangeRecord,
     PermissionRecord, PolicyRecord, UserRecord,
@@ -26,9 +28,9 @@ use crate::admin::{
 };
 use crate::alarm::{self, Resources};
 use crate::broker::{Broker, random};
+use crate::history;
 use crate::members;
 use crate::request::delete::delete_queue;
-use crate::request::direct_reply::is_reply_queue;
 
 /// How long a listing waits for a leader before it shows the queue without counts.
 const COUNTS_DEADLINE: Duration = Duration::from_secs(5);
@@ -55,8 +57,8 @@ impl Operator {
             Some(vhost) => catalogue.queues(vhost).cloned().collect(),
             None => catalogue.vhosts().flat_map(|vhost| catalogue.queues(vhost)).cloned().collect(),
         };
-        // Nobody has declared those that answers go to.
-        specs.retain(|spec| !is_reply_queue(&spec.name));
+        // Nobody has declared those that answers go to, and those that remember what came to an exchange.
+        specs.retain(|spec| !is_hidden(&spec.name));
         specs.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         specs
     }
@@ -515,7 +517,7 @@ impl Admin for Operator {
     }
 
     async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError> {
-        self.change(Command::Bind(record_of(binding)?)).await
+        Ok(history::bind(&self.broker, record_of(binding)?).await?)
     }
 
     async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {

@@ -17,11 +17,13 @@ use crate::broker::random;
 /// Routes kept per connection. A publisher that uses more keys than this is routed afresh.
 const CACHE_MAX: usize = 4096;
 
-/// Where a message goes: queues grouped by their host. Empty when no queue takes it.
+/// Where a message goes: queues grouped by their host, also those that remember it for an exchange.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     /// The exchange is one of those that delay.
     pub(crate) delays: bool,
+    /// No queue takes it, though an exchange may remember it.
+    pub(crate) unroutable: bool,
     pub(crate) targets: Vec<(QueueHost, Vec<QueueId>)>,
 }
 
@@ -130,8 +132,12 @@ impl Router {
         };
         catalogue.route(&self.vhost, exchange, input, &mut set)?;
         let kind = catalogue.exchange(&self.vhost, exchange).map(|record| record.kind);
-        let mut route = Route { delays: kind == Some(ExchangeKind::DelayedMessage), ..Route::default() };
-        for (host, queue) in set.iter() {
+        let mut route = Route {
+            delays: kind == Some(ExchangeKind::DelayedMessage),
+            unroutable: set.is_empty(),
+            ..Route::default()
+        };
+        for (host, queue) in set.iter().chain(set.histories()) {
             match route.targets.iter_mut().find(|(known, _)| *known == host) {
                 Some((_, queues)) => queues.push(queue),
                 None => route.targets.push((host, vec![queue])),

@@ -302,7 +302,7 @@ pub(crate) fn check_not_negative(value: &AMQPValue, _: &FieldTable) -> Result<()
 fn check_positive(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     match checked_integer(value)? {
         negative @ ..0 => Err(format!("{{value_negative,{negative}}}")),
-        0 => Err("value_zero".to_owned()),
+        0 => Err("{value_zero,0}".to_owned()),
         1.. => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use warren_types::{QueueHost, QueueId};
+use warren_types::{QueueHost, QueueId, QueueSpec};
 
 use crate::state::Catalogue;
 use crate::topology::{Target, Vhost};
@@ -19,7 +19,7 @@ impl Catalogue {
             for queue in &vhost.queue_ids {
                 let spec = self.hosting.get(*queue).ok_or_else(|| format!("queue {queue} has no host"))?;
                 let known = vhost.bound_queue(*queue).is_some_and(|bound| bound.spec == *spec)
-                    && vhost.queue(&spec.name) == Some(spec);
+                    && (vhost.queue(&spec.name) == Some(spec) || vhost.has_history(spec));
                 if !known || spec.vhost != *name || queue.0 > self.last_queue || !queues.insert(*queue) {
                     return Err(format!("queue {queue} is not the same everywhere"));
                 }
@@ -39,10 +39,17 @@ impl Catalogue {
 }
 
 impl Vhost {
+    fn has_history(&self, spec: &QueueSpec) -> bool {
+        self.exchanges.values().any(|exchange| exchange.history.as_deref() == Some(spec))
+    }
+
     // Every binding is known at both its ends, and nothing else is.
     fn check(&self) -> Result<(), String> {
         let mut outgoing = 0;
         let mut incoming = 0;
+        if !self.orphans.is_empty() {
+            return Err("the histories of exchanges that are gone are still there".to_owned());
+        }
         for (name, exchange) in &self.exchanges {
             if **name != *exchange.record.name {
                 return Err(format!("exchange '{name}' is named '{}'", exchange.record.name));

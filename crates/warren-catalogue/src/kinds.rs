@@ -144,8 +144,6 @@ pub fn check_new_queue(declare: &DeclareQueue, arguments: &FieldTable) -> Result
     for (key, check) in checks {
         let Some(value) = arguments.inner().get(key) else { continue };
         if let Err(reason) = check(value, arguments).and_then(|()| stricter(key, value)) {
-            // As logs of earlier versions may have it in their words.
-            let reason = if reason == "value_zero" { "{value_zero,0}".to_owned() } else { reason };
             return refused(format!("invalid arg '{key}' for {}: {reason}", resource()));
         }
     }

@@ -36,7 +36,9 @@ pub use kinds::{
     QueueKind, check_consumer_arguments, check_new_queue, compared_arguments, consumer_priority,
 };
 pub use moves::{METADATA_VOTERS_MAX, Site, metadata_voters, next_moves};
-pub use names::{check_exchange_name, check_not_default_exchange, check_queue_name, no_exchange, no_queue};
+pub use names::{
+    check_exchange_name, check_not_default_exchange, check_queue_name, is_hidden, no_exchange, no_queue,
+};
 pub use password::{AuthError, hash_password};
 pub use policy::EffectivePolicy;
 pub use settings::queue_settings;

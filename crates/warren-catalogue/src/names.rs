@@ -11,9 +11,23 @@ const RESERVED: &str = "amq.";
 /// The queues behind reply consumers are named so; nobody has declared them.
 const REPLY_QUEUES: &str = "amq.rabbitmq.reply-to.";
 
-/// Whether the queue counts for no limit: the broker made it for itself.
-pub(crate) fn is_hidden(queue: &str) -> bool {
-    queue.starts_with(REPLY_QUEUES)
+/// So are those that keep an exchange's history, before its name.
+const HISTORIES: &str = "amq.rabbitmq.recent-history.";
+
+/// Whether the broker made the queue for itself: it counts for no limit and is in no listing.
+#[must_use]
+pub fn is_hidden(queue: &str) -> bool {
+    queue.starts_with(REPLY_QUEUES) || queue.starts_with(HISTORIES)
+}
+
+/// The queue that keeps an exchange's history.
+pub(crate) fn history_of(exchange: &str) -> String {
+    format!("{HISTORIES}{exchange}")
+}
+
+/// The exchange whose history the queue of that name keeps.
+pub(crate) fn remembers(queue: &str) -> Option<&str> {
+    queue.strip_prefix(HISTORIES)
 }
 
 pub(crate) fn refuse(code: ReplyCode, text: impl Into<String>) -> AmqpError {

@@ -10,7 +10,7 @@ use warren_types::{AmqpError, FieldTable, QueueSpec, ReplyCode};
 
 use crate::access::Pattern;
 use crate::arguments::queue_type;
-use crate::names::refuse;
+use crate::names::{is_hidden, refuse};
 use crate::policy_keys::{check_definition, merge, suits, with_policy};
 use crate::state::Catalogue;
 
@@ -105,6 +105,10 @@ impl Policies {
     }
 
     fn of_queue(&self, queue: &QueueSpec) -> EffectivePolicy<'_> {
+        // What the broker made for itself is as it made it.
+        if is_hidden(&queue.name) {
+            return EffectivePolicy::default();
+        }
         let queue_type = queue_type(&queue.arguments);
         self.matching(|policy| policy.is_for_queue(&queue.name, queue_type))
     }

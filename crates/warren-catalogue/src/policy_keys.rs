@@ -78,7 +78,8 @@ const KEYS: &[Key] = {
         ),
         key("delayed-retry-min", "delayed retry minimum", Integer(0, MAX), "q", Some(Max), Min),
         key("delayed-retry-max", "delayed retry maximum", Integer(0, MAX), "q", Some(Min), Min),
-        key("consumer-timeout", "consumer timeout", Integer(0, MAX), "q", None, Min),
+        // RabbitMQ has it for quorum queues only since 4.3; ours all have it.
+        key("consumer-timeout", "consumer timeout", Integer(0, MAX), "cq", None, Min),
         key(
             "consumer-disconnected-timeout",
             "consumer disconnected timeout",

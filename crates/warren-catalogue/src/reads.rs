@@ -152,6 +152,12 @@ impl Catalogue {
         Some(&self.vhosts.get(vhost)?.exchanges.get(name)?.record)
     }
 
+    /// The queue that keeps the last messages of an exchange whose type does that.
+    #[must_use]
+    pub fn history(&self, vhost: &str, exchange: &str) -> Option<&Arc<QueueSpec>> {
+        self.vhosts.get(vhost)?.exchanges.get(exchange)?.history.as_ref()
+    }
+
     /// The exchanges of a virtual host, by name, the default exchange first.
     pub fn exchanges(&self, vhost: &str) -> impl Iterator<Item = &ExchangeRecord> {
         self.vhosts

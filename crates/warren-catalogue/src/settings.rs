@@ -5,6 +5,7 @@ use std::sync::Arc;
 use warren_types::{AMQPValue, Deduplication, FieldTable, Overflow, QueueSettings, StreamSettings};
 
 use crate::arguments::{QUEUE_TYPE, age_ms, bytes, integer, is_stream};
+use crate::routing::history;
 
 /// Failed deliveries that a message of a quorum queue survives unless something else is asked for.
 const QUORUM_DELIVERY_LIMIT: u64 = 20;
@@ -51,8 +52,16 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
                 ttl_ms: number("x-cache-ttl"),
             }
         }),
-        stream: is_stream(arguments)
-            .then(|| StreamSettings { max_age_ms: text("x-max-age").and_then(age_ms) }),
+        stream: match text(QUEUE_TYPE) {
+            Some(history::HISTORY_TYPE) => {
+                let max_messages = number(history::LENGTH).or(Some(history::LENGTH_DEFAULT));
+                Some(StreamSettings { max_age_ms: None, max_messages })
+            }
+            _ => is_stream(arguments).then(|| StreamSettings {
+                max_age_ms: text("x-max-age").and_then(age_ms),
+                max_messages: None,
+            }),
+        },
         single_active_consumer: table.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
     }
 }

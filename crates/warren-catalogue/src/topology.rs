@@ -10,7 +10,7 @@ use warren_types::{AMQPValue, AmqpError, ExclusiveOwner, FieldTable, QueueId, Qu
 
 use crate::arguments::QUEUE_TYPE;
 use crate::lookup::Lookup;
-use crate::names::{is_hidden, refuse};
+use crate::names::{is_hidden, refuse, remembers};
 use crate::policy::Policies;
 use crate::routing::Router;
 
@@ -57,6 +57,8 @@ pub(crate) struct Exchange {
     pub(crate) incoming: BTreeSet<Incoming>,
     /// The outgoing ones, as its type looks them up.
     pub(crate) router: Router,
+    /// The queue that keeps what came last, where its type does that.
+    pub(crate) history: Option<Arc<QueueSpec>>,
 }
 
 /// A queue and the bindings that lead to it.
@@ -78,6 +80,9 @@ pub(crate) struct Vhost {
     pub(crate) policies: Policies,
     pub(crate) exchanges: BTreeMap<Arc<str>, Exchange>,
     pub(crate) queue_ids: BTreeSet<QueueId>,
+    /// Histories of exchanges that are gone, for `apply` to delete.
+    pub(crate) orphans: Vec<QueueId>,
+    /// Without histories, which have no name for anybody.
     by_name: Lookup<Arc<str>, Arc<QueueSpec>>,
     queues: Lookup<QueueId, BoundQueue>,
 }
@@ -98,6 +103,7 @@ impl Vhost {
             outgoing: BTreeMap::new(),
             incoming: BTreeSet::new(),
             router: Router::new(&record),
+            history: None,
             record,
         };
         self.exchanges.insert(Arc::from(exchange.record.name.as_str()), exchange);
@@ -164,7 +170,12 @@ impl Vhost {
         if self.queue_ids.insert(spec.id) && is_hidden(&spec.name) {
             self.hidden += 1;
         }
-        self.by_name.insert(Arc::clone(&spec.name), Arc::clone(&spec));
+        match remembers(&spec.name).and_then(|exchange| self.exchanges.get_mut(exchange)) {
+            Some(exchange) => exchange.history = Some(Arc::clone(&spec)),
+            None => {
+                self.by_name.insert(Arc::clone(&spec.name), Arc::clone(&spec));
+            }
+        }
         match self.queues.get_mut(&spec.id) {
             Some(bound) => bound.spec = spec,
             None => {
@@ -218,7 +229,12 @@ impl Vhost {
         if self.queue_ids.remove(&queue) && is_hidden(&bound.spec.name) {
             self.hidden = self.hidden.saturating_sub(1);
         }
-        self.by_name.remove(&*bound.spec.name);
+        match remembers(&bound.spec.name).and_then(|exchange| self.exchanges.get_mut(exchange)) {
+            Some(exchange) => exchange.history = None,
+            None => {
+                self.by_name.remove(&*bound.spec.name);
+            }
+        }
         let lost = self.detach(bound.incoming);
         self.collect_unused(lost);
         Some(bound.spec)
@@ -253,9 +269,10 @@ impl Vhost {
         sources
     }
 
-    // Removes an exchange with its bindings and returns the sources that lost one by it.
+    // Removes an exchange with its bindings and history, and returns the sources that lost one by it.
     fn drop_exchange(&mut self, name: &str) -> BTreeSet<Arc<str>> {
         let Some((name, exchange)) = self.exchanges.remove_entry(name) else { return BTreeSet::new() };
+        self.orphans.extend(exchange.history.map(|history| history.id));
         for key in exchange.outgoing.into_keys() {
             if let Some(incoming) = self.incoming_mut(&key.target) {
                 incoming.remove(&(Arc::clone(&name), key));

@@ -240,7 +240,11 @@ fn check(catalogue: &Catalogue) {
         for queue in catalogue.queues(vhost) {
             assert!(ids.insert(queue.id), "queue {} twice", queue.id);
             assert_eq!(&*queue.vhost, vhost);
-            assert_eq!(catalogue.queue(vhost, &queue.name), Some(queue));
+            let found = match queue.name.strip_prefix("amq.rabbitmq.recent-history.") {
+                Some(exchange) => catalogue.history(vhost, exchange),
+                None => catalogue.queue(vhost, &queue.name),
+            };
+            assert_eq!(found, Some(queue));
             assert_eq!(catalogue.queue_by_id(queue.id), Some(queue));
             assert!(catalogue.queues_of_host(queue.host).any(|other| other == queue));
             assert!(queue.id < catalogue.next_queue_id());

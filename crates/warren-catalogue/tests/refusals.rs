@@ -127,7 +127,7 @@ fn a_queue_argument_of_the_wrong_type_or_range_is_refused() {
         ("x-queue-type", long(1), "{unacceptable_type,long}"),
         ("x-queue-version", int(1), "\"unsupported queue version '1'\""),
         ("x-queue-leader-locator", text("here"), "invalid_queue_locator_arg"),
-        ("x-quorum-initial-group-size", int(0), "value_zero"),
+        ("x-quorum-initial-group-size", int(0), "{value_zero,0}"),
         ("x-max-age", text("soon"), "invalid_max_age"),
         ("x-consumer-timeout", int(-1), "{value_negative,-1}"),
     ];

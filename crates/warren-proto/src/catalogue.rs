@@ -295,11 +295,13 @@ pub enum ExchangeKind {
     LocalRandom,
     /// As the type that its argument `x-delayed-type` names; messages come into their queues after their `x-delay`.
     DelayedMessage,
+    /// Every binding; and whoever is bound later gets the last messages that came.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -309,6 +311,7 @@ impl ExchangeKind {
         Self::Random,
         Self::LocalRandom,
         Self::DelayedMessage,
+        Self::RecentHistory,
     ];
 
     /// Its name in `exchange.declare`.
@@ -324,6 +327,7 @@ impl ExchangeKind {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::DelayedMessage => "x-delayed-message",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 

@@ -198,6 +198,15 @@ pub enum Ask {
     },
     /// The counts of all queues of this host that have messages or consumers, or are known to the leader.
     List,
+    /// Messages of an exchange's history, which stay there.
+    Browse {
+        /// The queue that keeps it.
+        queue: QueueId,
+        /// Those behind this one.
+        after: Position,
+        /// Most of them.
+        max_messages: u32,
+    },
 }
 
 /// What a leader tells a home node.
@@ -300,6 +309,13 @@ pub enum Answer {
     CheckDelete(DeleteOutcome),
     /// To `List`.
     List(Vec<Counts>),
+    /// To `Browse`: as many as fit, none where there are no more.
+    Browsed {
+        /// The messages, in order.
+        deliveries: Vec<Delivery>,
+        /// The newest message there was when it was asked.
+        last: Position,
+    },
     /// The queue is gone.
     NoQueue,
 }

@@ -564,6 +564,9 @@ impl HostLeader {
         for get in queue.gets.drain(..) {
             self.sessions.send(get.session, request::no_queue(get.request), outputs);
         }
+        for (session, asked) in queue.end_browsing() {
+            self.sessions.send(session, request::no_queue(asked), outputs);
+        }
         self.gather.drop_queue(id);
         queue.stored_lanes().into_iter().for_each(|lane| self.gather.drop_lane(lane.of(id)));
     }

@@ -224,7 +224,7 @@ fn nobody_is_sent_what_is_on_its_way_out() {
 #[test]
 fn what_is_too_old_leaves_from_the_head() {
     let settings = QueueSettings {
-        stream: Some(StreamSettings { max_age_ms: Some(10_000) }),
+        stream: Some(StreamSettings { max_age_ms: Some(10_000), ..StreamSettings::default() }),
         ..QueueSettings::default()
     };
     let mut bench = bench(settings);

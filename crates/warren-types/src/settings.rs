@@ -30,6 +30,8 @@ pub struct Deduplication {
 pub struct StreamSettings {
     /// Milliseconds after which a message may go (`x-max-age`).
     pub max_age_ms: Option<u64>,
+    /// Most messages: it is the history of an exchange (`x-recent-history-length`).
+    pub max_messages: Option<u64>,
 }
 
 /// The settings of one queue; `None` is no limit.

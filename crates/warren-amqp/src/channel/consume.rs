@@ -143,7 +143,7 @@ impl Channel {
     }
 
     /// Takes away what is held too long; see [`crate::Connection::lapse`].
-    pub(crate) fn lapse(&mut self, overdue: impl Fn(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
+    pub(crate) fn lapse(&mut self, overdue: impl FnMut(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
         self.ledger.lapse(overdue)
     }
 

@@ -202,7 +202,7 @@ impl Ledger {
 
     /// Takes those that are held too long away from the client, which may still settle them, to no effect. Those settled
     /// in a transaction stay. `overdue` is told since when each is held.
-    pub(crate) fn lapse(&mut self, overdue: impl Fn(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
+    pub(crate) fn lapse(&mut self, mut overdue: impl FnMut(&DeliveryRef, u64) -> bool) -> Vec<DeliveryRef> {
         let mut lapsed = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| entry.held == Held::Open) {
             if overdue(&entry.source, entry.since_ms) {

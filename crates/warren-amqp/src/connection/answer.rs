@@ -219,12 +219,12 @@ impl Connection {
     /// effect.
     pub fn lapse(
         &mut self,
-        overdue: impl Fn(&DeliveryRef, u64) -> bool,
+        mut overdue: impl FnMut(&DeliveryRef, u64) -> bool,
     ) -> Vec<(ChannelNumber, u32, Vec<DeliveryRef>)> {
         let mut lapsed = Vec::new();
         for (number, slot) in (0_u16..).zip(&mut self.channels) {
             if let Slot::Open(channel) = slot {
-                let deliveries = channel.lapse(&overdue);
+                let deliveries = channel.lapse(&mut overdue);
                 if !deliveries.is_empty() {
                     lapsed.push((ChannelNumber(number), channel.opening(), deliveries));
                 }

@@ -11,7 +11,7 @@ use super::{Consumer, Done, Pending, Task, What};
 use crate::broker::LoginError;
 use crate::request::direct_reply::PSEUDO_QUEUE;
 use crate::request::publish::{Publisher, Routed, Verdict, View};
-use crate::request::{Performed, Remember, perform};
+use crate::request::{Performed, Remember, asked_timeout_ms, perform};
 use crate::session::SessionInput;
 
 impl Task {
@@ -53,7 +53,15 @@ impl Task {
                     async move { Done::Vhost(caller.broker.open_vhost(&caller).await) },
                 );
             }
-            Action::Settle { outcome, deliveries, .. } => self.settle(outcome, &deliveries),
+            Action::Settle { channel, outcome, deliveries } => {
+                let at_once = match &mut self.publisher {
+                    Some(publisher) => publisher.settle_in_turn(channel, outcome, deliveries),
+                    None => Some(deliveries),
+                };
+                if let Some(deliveries) = at_once {
+                    self.settle(outcome, &deliveries);
+                }
+            }
             Action::Prefetch { limits } => self.set_prefetch(&limits),
             Action::Request { channel, opening, request } => self.request(channel, opening, request),
             Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
@@ -195,12 +203,21 @@ impl Task {
             Remember::Owner => self.owns_queues = true,
             Remember::Consumer { subscription, host, queue, auto_delete, counts, timeout_ms, info } => {
                 self.look_sooner(timeout_ms);
+                let timeout_ms = asked_timeout_ms(&info.arguments);
                 self.described.insert(subscription, *info);
-                self.consumers.insert(subscription, Consumer { host, channel, queue, auto_delete, counts });
+                let consumer = Consumer { host, channel, queue, auto_delete, counts, timeout_ms };
+                self.consumers.insert(subscription, consumer);
             }
             Remember::ReplyConsumer { subscription, queue } => {
                 let host = queue.host;
-                let consumer = Consumer { host, channel, queue: queue.id, auto_delete: true, counts: false };
+                let consumer = Consumer {
+                    host,
+                    channel,
+                    queue: queue.id,
+                    auto_delete: true,
+                    counts: false,
+                    timeout_ms: None,
+                };
                 self.consumers.insert(subscription, consumer);
                 if let (Some(publisher), Ok(name)) = (&mut self.publisher, ShortStr::try_from(&*queue.name)) {
                     publisher.begin_replies(channel, subscription, name);
@@ -254,10 +271,22 @@ impl Task {
                     }
                 }
                 // A return would say that no queue takes it.
+                Verdict::Returned(Publish { channel, opening, message, .. }) => {
+                    self.machine.return_message(
+                        channel,
+                        opening,
+                        ReplyCode::NoRoute,
+                        &message,
+                        &mut self.out,
+                    );
+                }
                 Verdict::Unknown(Publish { channel, opening, number, .. }) if number != 0 => {
                     self.machine.reject_publish(channel, opening, &[number], &mut self.out);
                 }
                 Verdict::Unknown(_) => {}
+                Verdict::Settled(outcome, deliveries) => self.settle(outcome, &deliveries),
+                // It goes with what else the channel held.
+                Verdict::Unsaid(deliveries) => self.give_back(&deliveries, true, true),
                 Verdict::Refused { channel, opening, error } => {
                     self.machine.fail_channel(channel, opening, error, 60, 40, &mut self.out);
                 }

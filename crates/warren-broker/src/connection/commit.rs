@@ -68,7 +68,7 @@ impl Task {
                     return;
                 }
             };
-            if route.targets.is_empty() && publish.mandatory {
+            if route.unroutable && publish.mandatory {
                 self.machine.return_message(
                     channel,
                     opening,

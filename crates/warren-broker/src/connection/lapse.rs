@@ -1,7 +1,7 @@
 //! The acknowledgement timeout: a delivery that a client holds too long goes back to its queue, and the consumer that it
 //! went to ends; the client is told by `basic.cancel`, or if it does not understand that, by the end of its channel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use warren_types::{AmqpError, ChannelNumber, DeliveryRef, ReplyCode, SubscriptionId};
@@ -32,15 +32,27 @@ impl Task {
     /// Looks for deliveries that are held too long.
     pub(super) fn lapse(&mut self) {
         let (now, broker) = (self.now_ms(), &self.caller.broker);
+        let shortest;
         let lapsed = {
             let catalogue = broker.catalogue().read();
-            self.machine.lapse(|source, since| {
+            let (consumers, mut of_queues) = (&self.consumers, HashMap::new());
+            let of_queue = |queue| {
                 // A queue that is gone has taken its messages along.
-                let spec = catalogue.queue_by_id(source.queue);
-                let timeout = spec.map_or(0, |spec| consumer_timeout_ms(broker, spec));
+                let spec = catalogue.queue_by_id(queue);
+                spec.map_or(0, |spec| consumer_timeout_ms(broker, &catalogue, spec))
+            };
+            let lapsed = self.machine.lapse(|source, since| {
+                let consumer = source.subscription.and_then(|subscription| consumers.get(&subscription));
+                let timeout = consumer.and_then(|consumer| consumer.timeout_ms).unwrap_or_else(|| {
+                    *of_queues.entry(source.queue).or_insert_with(|| of_queue(source.queue))
+                });
                 timeout > 0 && now.saturating_sub(since) > timeout
-            })
+            });
+            // A policy may have made it shorter since the consumer came.
+            shortest = of_queues.into_values().filter(|timeout| *timeout > 0).min();
+            lapsed
         };
+        self.look_sooner(shortest.unwrap_or_default());
         for (channel, opening, deliveries) in lapsed {
             self.take_away(channel, opening, &deliveries);
         }

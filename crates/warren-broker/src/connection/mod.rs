@@ -155,6 +155,8 @@ struct Consumer {
     auto_delete: bool,
     /// It is told how often a delivery has failed.
     counts: bool,
+    /// How long it says that it may hold a delivery.
+    timeout_ms: Option<u64>,
 }
 
 impl Consumer {
@@ -399,6 +401,11 @@ impl Task {
                         if self.publisher.as_mut().is_some_and(|publisher| publisher.push(publish)) {
                             self.route(&View::MayLag);
                         }
+                        continue;
+                    }
+                    // Also behind publishes: these may yet close its channel.
+                    Some(settle @ Action::Settle { .. }) => {
+                        self.act(settle);
                         continue;
                     }
                     Some(action) => action,

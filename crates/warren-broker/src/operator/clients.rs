@@ -294,7 +294,7 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
     let mut publisher = Publisher::new(caller);
     publisher.refresh(caller);
     let mut route = publisher.route_one(caller, &mut publish);
-    if !route.as_ref().is_ok_and(|route| !route.targets.is_empty()) {
+    if !route.as_ref().is_ok_and(|route| !route.unroutable) {
         // This node may not have heard of the queue yet.
         caller.broker.linearize().await?;
         publisher.refresh(caller);
@@ -333,7 +333,7 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
                 }
             }
         }
-        Some(!refused)
+        Some(!refused && !route.unroutable)
     };
     match tokio::time::timeout(CONFIRM_DEADLINE, confirmed).await {
         Ok(Some(taken)) => Ok(taken),

@@ -8,6 +8,7 @@ use warren_types::{AmqpError, ReplyCode};
 
 use super::Caller;
 use super::direct_reply::{PSEUDO_QUEUE, is_reply_queue};
+use crate::history;
 
 /// Make or remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +92,12 @@ pub(super) async fn exchange(
 }
 
 async fn apply(caller: &Caller, record: BindingRecord, change: Change) -> Result<Reply, AmqpError> {
-    let command = match change {
-        Change::Bind => Command::Bind(record),
-        Change::Unbind => Command::Unbind(record),
+    let changed = match change {
+        Change::Bind => history::bind(&caller.broker, record).await.map(drop),
+        Change::Unbind => caller.broker.change(Command::Unbind(record)).await.map(drop),
     };
-    match caller.broker.change(command).await {
-        Ok(_) => Ok(Reply::Done),
+    match changed {
+        Ok(()) => Ok(Reply::Done),
         // RabbitMQ: there is no such binding afterwards, which is what was asked for.
         Err(error) if change == Change::Unbind && error.code == ReplyCode::NotFound => Ok(Reply::Done),
         Err(error) => Err(error),

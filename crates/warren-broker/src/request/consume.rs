@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_amqp::{Consume, Reply};
-use warren_catalogue::{
-    Access, QueueKind, Resource, check_consumer_arguments, consumer_priority, is_stream, no_queue,
-};
+use warren_catalogue::{Access, QueueKind, Resource, check_consumer_arguments, consumer_priority, no_queue};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Subscribe, SubscribeOutcome};
 use warren_types::{AckMode, AmqpError, QueueSpec, ReplyCode, SubscriptionId};
 
 use super::direct_reply::{self, PSEUDO_QUEUE};
 use super::get::is_single_active;
-use super::{Caller, LEADER_DEADLINE, Performed, Remember, consumer_timeout_ms, leader_silent, stream};
+use super::{
+    Caller, LEADER_DEADLINE, Performed, Remember, asked_timeout_ms, consumer_timeout_ms, leader_silent,
+    stream,
+};
 use crate::admin::ConsumerInfo;
 use crate::session::SessionInput;
 
@@ -41,9 +42,9 @@ pub(super) async fn consume(caller: &Caller, consume: Consume, subscription: Sub
             let info = Box::new(ConsumerInfo { tag, ..*info });
             let (queue, auto_delete) = (spec.id, spec.auto_delete);
             let counts = QueueKind::of(&spec.arguments) == QueueKind::Quorum;
-            // What a reader of a stream holds is in nobody's way.
-            let timeout_ms =
-                if is_stream(&spec.arguments) { 0 } else { consumer_timeout_ms(&caller.broker, &spec) };
+            let timeout_ms = asked_timeout_ms(&info.arguments).unwrap_or_else(|| {
+                consumer_timeout_ms(&caller.broker, &caller.broker.catalogue().read(), &spec)
+            });
             let remember = Remember::Consumer {
                 subscription,
                 host: spec.host,

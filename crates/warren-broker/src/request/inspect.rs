@@ -51,9 +51,9 @@ pub(crate) fn inspect(
             format!("user_id property set to '{user}' but authenticated user was '{}'", caller.user),
         ));
     }
-    if keys.is_empty() {
-        return Ok(Vec::new());
+    // Also one that names nobody.
+    if properties.header("BCC").is_some() {
+        publish.message.properties = properties::with_header(&publish.message.properties, "BCC", None);
     }
-    publish.message.properties = properties::with_header(&publish.message.properties, "BCC", None);
     Ok(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect())
 }

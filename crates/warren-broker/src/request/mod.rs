@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warren_amqp::{Reply, Request};
-use warren_catalogue::no_queue;
+use warren_catalogue::{Catalogue, is_stream, no_queue};
 use warren_proto::session::{Answer, Ask};
 use warren_raft::ProposeError;
 use warren_types::table::integer;
 use warren_types::{
-    AmqpError, ConnectionId, ExclusiveOwner, QueueHost, QueueId, QueueSpec, ReplyCode, SubscriptionId,
+    AmqpError, ConnectionId, ExclusiveOwner, FieldTable, QueueHost, QueueId, QueueSpec, ReplyCode,
+    SubscriptionId,
 };
 
 use crate::admin::ConsumerInfo;
@@ -190,12 +191,20 @@ fn locked(name: &str, vhost: &str) -> AmqpError {
     )
 }
 
-/// How long a client may hold a delivery of the queue; 0 is for ever.
-pub(crate) fn consumer_timeout_ms(broker: &Broker, spec: &QueueSpec) -> u64 {
-    // What is no number is refused when the queue is declared.
-    let declared = spec.arguments.inner().get("x-consumer-timeout").and_then(integer);
-    let declared = declared.and_then(|ms| u64::try_from(ms).ok());
-    declared.unwrap_or(broker.config().consumer_timeout_ms)
+/// How long a client may hold a delivery of the queue, unless its consumer says otherwise; 0 is for ever.
+pub(crate) fn consumer_timeout_ms(broker: &Broker, catalogue: &Catalogue, spec: &QueueSpec) -> u64 {
+    if is_stream(&spec.arguments) {
+        // What a reader of a stream holds is in nobody's way.
+        return 0;
+    }
+    let asked = asked_timeout_ms(&catalogue.effective_arguments(spec));
+    asked.unwrap_or(broker.config().consumer_timeout_ms)
+}
+
+/// `x-consumer-timeout`, of a queue or of a consumer; what is no number is refused where it is said.
+pub(crate) fn asked_timeout_ms(arguments: &FieldTable) -> Option<u64> {
+    let asked = arguments.inner().get("x-consumer-timeout").and_then(integer)?;
+    u64::try_from(asked).ok()
 }
 
 /// 541 when the metadata group could not do it in time.

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use warren_amqp::Publish;
+use warren_amqp::{Publish, Settlement};
 use warren_types::{
-    AmqpError, ChannelNumber, PublishToken, QueueHost, ReplyCode, SessionPublish, ShortStr, SubscriptionId,
+    AmqpError, ChannelNumber, DeliveryRef, PublishToken, QueueHost, ReplyCode, SessionPublish, ShortStr,
+    SubscriptionId,
 };
 
 use super::Caller;
@@ -29,10 +30,27 @@ pub(crate) type HostBatch = (QueueHost, Vec<(PublishToken, SessionPublish)>);
 pub(crate) enum Verdict {
     /// No queue took it: it is done. Mandatory ones go back to their publisher first.
     Unroutable(Publish),
+    /// No queue took it, and it goes back to its publisher; it is confirmed when an exchange has remembered it.
+    Returned(Publish),
     /// It may be that no queue takes it. Whoever wants to know is told that it failed.
     Unknown(Publish),
     /// It closes its channel.
     Refused { channel: ChannelNumber, opening: u32, error: AmqpError },
+    /// What the client settled behind publishes that are routed now.
+    Settled(Settlement, Vec<DeliveryRef>),
+    /// What it settled behind one that has closed the channel: it never said so.
+    Unsaid(Vec<DeliveryRef>),
+}
+
+/// What is gathered before it is sent on.
+enum Gathered {
+    Publish(Publish),
+    /// It stands behind a publish, which may close its channel.
+    Settle {
+        channel: ChannelNumber,
+        outcome: Settlement,
+        deliveries: Vec<DeliveryRef>,
+    },
 }
 
 /// What it means that this node's catalogue does not have something.
@@ -55,7 +73,7 @@ impl From<Result<(), AmqpError>> for View {
 /// Gathers and routes one connection's publishes.
 pub(crate) struct Publisher {
     router: Router,
-    batch: Vec<Publish>,
+    batch: Vec<Gathered>,
     bytes: usize,
     /// Channels with a consumer of answers, and the queue that these go to.
     reply_queues: HashMap<ChannelNumber, (SubscriptionId, ShortStr)>,
@@ -101,8 +119,22 @@ impl Publisher {
     /// Takes a publish; true when it is time to route.
     pub(crate) fn push(&mut self, publish: Publish) -> bool {
         self.bytes += publish.message.size();
-        self.batch.push(publish);
+        self.batch.push(Gathered::Publish(publish));
         self.batch.len() >= BATCH_MAX || self.bytes >= BATCH_MAX_BYTES
+    }
+
+    /// Takes what the client has settled; gives it back where there is no publish before it.
+    pub(crate) fn settle_in_turn(
+        &mut self,
+        channel: ChannelNumber,
+        outcome: Settlement,
+        deliveries: Vec<DeliveryRef>,
+    ) -> Option<Vec<DeliveryRef>> {
+        if self.batch.is_empty() {
+            return Some(deliveries);
+        }
+        self.batch.push(Gathered::Settle { channel, outcome, deliveries });
+        None
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -150,9 +182,19 @@ impl Publisher {
         self.refresh(caller);
         // A channel that one publish closes takes no later one of this read.
         let mut closed: Vec<(ChannelNumber, u32)> = Vec::new();
-        let mut publishes = std::mem::take(&mut self.batch).into_iter();
+        let mut gathered = std::mem::take(&mut self.batch).into_iter();
         self.bytes = 0;
-        while let Some(mut publish) = publishes.next() {
+        while let Some(next) = gathered.next() {
+            let mut publish = match next {
+                Gathered::Publish(publish) => publish,
+                Gathered::Settle { channel, outcome, deliveries } => {
+                    verdicts.push(match closed.iter().any(|(closed, _)| *closed == channel) {
+                        true => Verdict::Unsaid(deliveries),
+                        false => Verdict::Settled(outcome, deliveries),
+                    });
+                    continue;
+                }
+            };
             let Publish { channel, opening, number, .. } = publish;
             if closed.contains(&(channel, opening)) {
                 continue;
@@ -161,8 +203,8 @@ impl Publisher {
             if is_miss(&route) {
                 match view {
                     View::MayLag => {
-                        self.batch.push(publish);
-                        self.batch.extend(publishes);
+                        self.batch.push(Gathered::Publish(publish));
+                        self.batch.extend(gathered);
                         return Routed::AskCluster;
                     }
                     View::Current => {}
@@ -176,6 +218,10 @@ impl Publisher {
             match route {
                 Ok(route) if route.targets.is_empty() => verdicts.push(Verdict::Unroutable(publish)),
                 Ok(route) => {
+                    if route.unroutable && publish.mandatory {
+                        // An exchange remembers it, and no queue has it.
+                        verdicts.push(Verdict::Returned(publish.clone()));
+                    }
                     let token = PublishToken { connection: caller.connection, channel, opening, number };
                     confirms.expect(token, route.targets.len());
                     wake.published(&route);
@@ -194,7 +240,7 @@ impl Publisher {
 /// Whether the catalogue here has no exchange or no queue for the message.
 pub(crate) fn is_miss(route: &Result<Arc<Route>, AmqpError>) -> bool {
     match route {
-        Ok(route) => route.targets.is_empty(),
+        Ok(route) => route.unroutable,
         Err(error) => error.code == ReplyCode::NotFound,
     }
 }

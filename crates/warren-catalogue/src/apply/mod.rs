@@ -64,7 +64,7 @@ impl Catalogue {
     /// # Errors
     /// What the client that asked for it is told, with RabbitMQ's codes and texts; nothing has changed then.
     pub fn apply(&mut self, command: &Command) -> Result<Applied, AmqpError> {
-        let effect = match command {
+        let mut effect = match command {
             Command::Form(form) => self.form(form),
             Command::NodeUp(up) => self.node_up(up),
             Command::AddNode(node) => self.add_node(node),
@@ -101,6 +101,7 @@ impl Catalogue {
             }
             Command::ReleaseOwner { owner } => Ok(self.release_owner(*owner)),
         }?;
+        self.drop_orphans(&mut effect);
         if effect.changed {
             self.revision = self.revision.saturating_add(1);
         }

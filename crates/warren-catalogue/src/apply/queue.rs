@@ -42,9 +42,7 @@ impl Catalogue {
         let arguments = arguments.into_owned();
         let durable = declare.durable && declare.exclusive.is_none();
         let host = if durable {
-            self.hosting.least_loaded().map(QueueHost::Shard).ok_or_else(|| {
-                refuse(ReplyCode::InternalError, "the cluster has no shard to hold a durable queue")
-            })?
+            self.new_durable_host()?
         } else {
             self.check_home(declare)?;
             QueueHost::Node(declare.home)
@@ -65,6 +63,13 @@ impl Catalogue {
             state.put_queue(spec);
         }
         Ok(Effect { queue: Some(id), ..Effect::created() }.in_topology(&vhost_name))
+    }
+
+    /// Where the next durable queue goes.
+    pub(super) fn new_durable_host(&self) -> Result<QueueHost, AmqpError> {
+        self.hosting.least_loaded().map(QueueHost::Shard).ok_or_else(|| {
+            refuse(ReplyCode::InternalError, "the cluster has no shard to hold a durable queue")
+        })
     }
 
     // What would wait for an earlier start of its owner's node, or for a node that is gone, nobody would ever delete.

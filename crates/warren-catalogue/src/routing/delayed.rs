@@ -31,5 +31,17 @@ pub(crate) fn check(exchange: &ExchangeRecord) -> Result<(), AmqpError> {
 
 fn named(exchange: &ExchangeRecord) -> Option<ExchangeKind> {
     let name = std::str::from_utf8(bytes(exchange.arguments.inner().get(DELAYED_TYPE)?)?).ok()?;
-    ExchangeKind::parse(name).ok().filter(|kind| *kind != ExchangeKind::DelayedMessage)
+    let routes = |kind: &ExchangeKind| match kind {
+        // What it would remember is not what its queues get.
+        ExchangeKind::DelayedMessage | ExchangeKind::RecentHistory => false,
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::Headers
+        | ExchangeKind::ConsistentHash
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random
+        | ExchangeKind::LocalRandom => true,
+    };
+    ExchangeKind::parse(name).ok().filter(routes)
 }

@@ -7,6 +7,7 @@ mod direct;
 mod fanout;
 mod hash;
 mod headers;
+pub(crate) mod history;
 mod targets;
 mod topic;
 mod walk;
@@ -64,6 +65,7 @@ impl<'a> RouteInput<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct RouteSet {
     queues: Vec<(QueueHost, QueueId)>,
+    histories: Vec<(QueueHost, QueueId)>,
     varies: bool,
 }
 
@@ -71,6 +73,11 @@ impl RouteSet {
     /// The queues with their hosts, those of one host together.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (QueueHost, QueueId)> {
         self.queues.iter().copied()
+    }
+
+    /// The queues that keep the message for whoever is bound later: what goes there only is unroutable nevertheless.
+    pub fn histories(&self) -> impl ExactSizeIterator<Item = (QueueHost, QueueId)> {
+        self.histories.iter().copied()
     }
 
     /// How many queues.
@@ -93,6 +100,7 @@ impl RouteSet {
 
     fn clear(&mut self) {
         self.queues.clear();
+        self.histories.clear();
         self.varies = false;
     }
 
@@ -103,6 +111,7 @@ impl RouteSet {
     fn finish(&mut self) {
         self.queues.sort_unstable();
         self.queues.dedup();
+        self.histories.sort_unstable();
     }
 }
 
@@ -126,6 +135,7 @@ pub(crate) enum Router {
 pub(crate) fn check_arguments(kind: ExchangeKind, arguments: &FieldTable) -> Result<(), AmqpError> {
     match kind {
         ExchangeKind::ConsistentHash => HashOn::parse(arguments).map(|_| ()),
+        ExchangeKind::RecentHistory => history::check(arguments),
         ExchangeKind::Direct
         | ExchangeKind::Fanout
         | ExchangeKind::Topic
@@ -142,7 +152,7 @@ impl Router {
     pub(crate) fn new(exchange: &ExchangeRecord) -> Self {
         match delayed::inner_kind(exchange) {
             ExchangeKind::Direct => Self::Direct(Direct::default()),
-            ExchangeKind::Fanout => Self::Fanout(Fanout::default()),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory => Self::Fanout(Fanout::default()),
             ExchangeKind::Topic => Self::Topic(Topic::default()),
             ExchangeKind::Headers => Self::Headers(Headers::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHash::new(&exchange.arguments)),

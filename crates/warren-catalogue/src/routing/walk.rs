@@ -7,6 +7,7 @@ use std::sync::Arc;
 use warren_types::{AmqpError, FieldTable};
 
 use super::hash::{HashOn, stable_hash};
+use super::history;
 use super::{RouteInput, RouteSet, Router};
 use crate::names::{exchange_resource, no_exchange, no_vhost, refuse};
 use crate::state::Catalogue;
@@ -144,6 +145,12 @@ impl<'a> Walk<'a, '_> {
             Router::LocalRandom(choice) => {
                 varies = true;
                 choice.pick_of((message.random)(), is_local).into_iter().for_each(&mut found);
+            }
+        }
+        if let Some(history) = &exchange.history {
+            varies = true;
+            if history::keeps(headers_of()) {
+                out.histories.push((history.host, history.id));
             }
         }
         self.out.varies |= varies;

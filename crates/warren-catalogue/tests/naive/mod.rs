@@ -60,7 +60,7 @@ fn headers(arguments: &FieldTable, headers: &FieldTable) -> bool {
 fn matches(kind: ExchangeKind, binding: &BindingRecord, keys: &[&str], table: &FieldTable) -> bool {
     match kind {
         ExchangeKind::Direct => keys.contains(&binding.routing_key.as_str()),
-        ExchangeKind::Fanout => true,
+        ExchangeKind::Fanout | ExchangeKind::RecentHistory => true,
         ExchangeKind::Topic => keys.iter().any(|key| topic(&binding.routing_key, key)),
         ExchangeKind::Headers => headers(&binding.arguments, table),
         // One of them: whoever compares asks `chooses`.
@@ -82,6 +82,7 @@ pub(crate) fn chooses(catalogue: &Catalogue) -> bool {
         | ExchangeKind::Fanout
         | ExchangeKind::Topic
         | ExchangeKind::Headers
+        | ExchangeKind::RecentHistory
         | ExchangeKind::DelayedMessage => false,
         ExchangeKind::ConsistentHash
         | ExchangeKind::ModulusHash

@@ -137,6 +137,7 @@ pub(super) fn exchange_to_wire(exchange: &ExchangeRecord) -> pb::Exchange {
         ExchangeKind::Random => pb::ExchangeKind::Random,
         ExchangeKind::LocalRandom => pb::ExchangeKind::LocalRandom,
         ExchangeKind::DelayedMessage => pb::ExchangeKind::DelayedMessage,
+        ExchangeKind::RecentHistory => pb::ExchangeKind::RecentHistory,
     };
     pb::Exchange {
         name: exchange.name.clone(),
@@ -160,6 +161,7 @@ pub(super) fn exchange_from_wire(exchange: pb::Exchange) -> Result<ExchangeRecor
         Ok(pb::ExchangeKind::Random) => ExchangeKind::Random,
         Ok(pb::ExchangeKind::LocalRandom) => ExchangeKind::LocalRandom,
         Ok(pb::ExchangeKind::DelayedMessage) => ExchangeKind::DelayedMessage,
+        Ok(pb::ExchangeKind::RecentHistory) => ExchangeKind::RecentHistory,
         Ok(pb::ExchangeKind::Unspecified) | Err(_) => return Err(DecodeError::Field { what, field: "kind" }),
     };
     Ok(ExchangeRecord {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use warren_types::{
-    AckMode, NodeId, QueueId, RequestId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
+    AckMode, NodeId, Position, QueueId, RequestId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
 };
 
 use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, ranges_from, ranges_to, short};
@@ -271,6 +271,11 @@ fn ask_to(ask: &Ask) -> wire::request::Ask {
             })
         }
         Ask::List => wire::request::Ask::List(wire::ListQueues {}),
+        Ask::Browse { queue, after, max_messages } => wire::request::Ask::Browse(wire::Browse {
+            queue: queue.0,
+            after: after.0,
+            max_messages: *max_messages,
+        }),
     }
 }
 
@@ -289,5 +294,10 @@ fn ask_from(ask: wire::request::Ask) -> Ask {
             if_empty: check.if_empty,
         },
         wire::request::Ask::List(wire::ListQueues {}) => Ask::List,
+        wire::request::Ask::Browse(browse) => Ask::Browse {
+            queue: QueueId(browse.queue),
+            after: Position(browse.after),
+            max_messages: browse.max_messages,
+        },
     }
 }

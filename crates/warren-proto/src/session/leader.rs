@@ -157,6 +157,10 @@ fn answer_to(answer: &Answer) -> wire::reply::Answer {
         Answer::List(queues) => {
             wire::reply::Answer::List(wire::ListReply { queues: queues.iter().map(counts_to).collect() })
         }
+        Answer::Browsed { deliveries, last } => wire::reply::Answer::Browse(wire::BrowseReply {
+            deliveries: deliveries.iter().map(delivery_to).collect(),
+            last: last.0,
+        }),
         Answer::NoQueue => wire::reply::Answer::NoQueue(true),
     }
 }
@@ -172,6 +176,14 @@ fn answer_from(answer: wire::reply::Answer) -> Result<Answer, DecodeError> {
         wire::reply::Answer::List(list) => {
             bounded(WHAT, "list.queues", list.queues.len(), MAX_ITEMS)?;
             Answer::List(list.queues.iter().map(counts_from).collect())
+        }
+        wire::reply::Answer::Browse(reply) => {
+            bounded(WHAT, "browse.deliveries", reply.deliveries.len(), MAX_ITEMS)?;
+            let deliveries = reply.deliveries.into_iter().map(delivery_from);
+            Answer::Browsed {
+                deliveries: deliveries.collect::<Result<_, DecodeError>>()?,
+                last: Position(reply.last),
+            }
         }
         wire::reply::Answer::NoQueue(_) => Answer::NoQueue,
     })

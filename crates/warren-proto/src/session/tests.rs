@@ -94,6 +94,7 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         Ask::Purge { queue },
         Ask::CheckDelete { queue, if_unused: true, if_empty: false },
         Ask::List,
+        Ask::Browse { queue, after: Position(6), max_messages: 7 },
     ] {
         frames.push(HomeFrame::Request { request: RequestId(1), ask });
     }
@@ -137,6 +138,8 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
         Answer::CheckDelete(DeleteOutcome::NotEmpty),
         Answer::List(vec![counts]),
         Answer::List(Vec::new()),
+        Answer::Browsed { deliveries: vec![delivery()], last: Position(9) },
+        Answer::Browsed { deliveries: Vec::new(), last: Position(0) },
         Answer::NoQueue,
     ] {
         frames.push(LeaderFrame::Reply { request: RequestId(1), answer });

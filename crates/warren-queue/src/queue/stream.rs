@@ -11,6 +11,7 @@ use warren_proto::session::{Delivery, StreamFilter, StreamOffset};
 use warren_proto::shard::StoredMessage;
 use warren_types::{AMQPValue, Message, Position, PositionRange, SessionId, SubscriptionId, UnixMillis};
 
+use super::history::Browsing;
 use super::{ConsumerKey, Queue, before, body_of, size_of, stamp};
 use crate::DeathReason;
 use crate::lane;
@@ -20,8 +21,10 @@ use crate::positions::PositionSet;
 const RECENT_MESSAGES: usize = 1024;
 const RECENT_BYTES: u64 = 1 << 20;
 /// The largest read.
-const READ_MESSAGES: u32 = 1024;
-const READ_BYTES: u64 = 1 << 20;
+pub(super) const READ_MESSAGES: u32 = 1024;
+pub(super) const READ_BYTES: u64 = 1 << 20;
+/// Messages of the head that are known at most.
+const HEAD_MAX: usize = 65_536;
 /// The header that filters look at.
 const FILTER_VALUE: &str = "x-stream-filter-value";
 /// Bits of a position that are the message's place.
@@ -66,6 +69,8 @@ enum Reading {
     Probe(ConsumerKey, u64),
     /// What is to leave next.
     Head,
+    /// Somebody who looks at what is there.
+    Browse,
 }
 
 /// What is to be read of a stream.
@@ -94,6 +99,8 @@ pub(crate) struct Stream {
     first: Position,
     /// The head's age is to be looked at.
     look: bool,
+    /// Who looks at it without reading on.
+    pub(super) browsing: Browsing,
 }
 
 /// The position of a delivery to this reader.
@@ -109,7 +116,12 @@ impl Queue {
         let lane = self.lane_at(position);
         lane.next = position.next();
         lane.predicted = lane.predicted.max(lane.next);
+        let counts = self.max_messages().is_some();
+        let first = self.live == 1;
         let Some(stream) = self.stream.as_deref_mut() else { return };
+        if counts {
+            stream.note(position, body_of(&message), first);
+        }
         if stream.readers.is_empty() {
             stream.recent.clear();
             stream.recent_bytes = 0;
@@ -224,7 +236,7 @@ impl Queue {
     /// to see what is to leave.
     pub(crate) fn stream_read_wanted(&mut self) -> Option<StreamRead> {
         let (tail, live) = (self.plain.tail(), self.live);
-        let over = self.is_over_bytes();
+        let over = self.keeps_too_much();
         let consumers = &self.consumers;
         let stream = self.stream.as_deref_mut()?;
         if stream.reading.is_some() {
@@ -258,11 +270,16 @@ impl Queue {
                 }
             });
         }
+        let after = before(stream.first.max(Position(1)));
         if !stream.head.is_empty() || live < 2 || !(over || stream.look) {
-            return None;
+            let kept = self.settings.stream.as_ref().and_then(|stream| stream.max_messages);
+            // More than is kept may be there still, until the log knows that it leaves.
+            let beyond = kept.map_or(Position(0), |kept| Position(tail.0.saturating_sub(kept)));
+            let read = stream.browsing.next(after.max(beyond), tail)?;
+            stream.reading = Some(Reading::Browse);
+            return Some(read);
         }
         stream.reading = Some(Reading::Head);
-        let after = before(stream.first.max(Position(1)));
         Some(StreamRead { after, max_messages: READ_MESSAGES, max_bytes: READ_BYTES })
     }
 
@@ -304,11 +321,14 @@ impl Queue {
                 };
             }
             Some(Reading::Head) => {
+                let came = std::mem::take(&mut stream.head);
                 stream.head = messages
                     .iter()
                     .map(|stored| (stored.position, body_of(&stored.message), stored.time))
                     .collect();
+                stream.go_on_from(came);
             }
+            Some(Reading::Browse) => stream.browsing.read(messages),
             None => {}
         }
     }
@@ -317,7 +337,7 @@ impl Queue {
     pub(crate) fn retain(&mut self, now: UnixMillis) {
         let max_age = self.settings.stream.as_ref().and_then(|stream| stream.max_age_ms);
         while self.live > 1 {
-            let over = self.is_over_bytes();
+            let over = self.keeps_too_much();
             let Some(stream) = self.stream.as_deref_mut() else { return };
             let Some((position, size, time)) = stream.head.front().copied() else { return };
             let old = max_age.is_some_and(|age| time.0.saturating_add(age) <= now.0);
@@ -346,8 +366,36 @@ impl Queue {
         }
     }
 
-    fn is_over_bytes(&self) -> bool {
+    fn max_messages(&self) -> Option<u64> {
+        self.settings.stream.as_ref()?.max_messages
+    }
+
+    fn keeps_too_much(&self) -> bool {
         self.settings.max_length_bytes.is_some_and(|max| self.ready_bytes > max)
+            || self.max_messages().is_some_and(|max| self.live > max)
+    }
+}
+
+impl Stream {
+    // What the head needs to know of a message that came, where that follows what it knows: a stream that keeps few
+    // messages need not read them again to let them go.
+    fn note(&mut self, position: Position, size: u64, first: bool) {
+        let follows = match self.head.back() {
+            Some((last, ..)) => last.next() == position,
+            None => first || matches!(self.reading, Some(Reading::Head)),
+        };
+        if follows && self.head.len() < HEAD_MAX {
+            self.head.push_back((position, size, UnixMillis(0)));
+        }
+    }
+
+    // The head was read; what came meanwhile follows it, if nothing is missing between.
+    fn go_on_from(&mut self, came: VecDeque<(Position, u64, UnixMillis)>) {
+        let last = self.head.back().map(|(position, ..)| *position);
+        let mut came = came.into_iter().skip_while(|(position, ..)| Some(*position) <= last).peekable();
+        if last.is_none_or(|last| came.peek().is_some_and(|(position, ..)| *position == last.next())) {
+            self.head.extend(came);
+        }
     }
 }
 

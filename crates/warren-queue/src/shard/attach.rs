@@ -62,6 +62,7 @@ impl HostLeader {
         let key = self.sessions.unbind(id, now)?;
         for queue in self.queues.values_mut() {
             queue.gets.retain(|get| get.session != id);
+            queue.stop_browsing(id);
         }
         let session = self.sessions.by_id.get(&id)?;
         for (subscription, queue) in &session.subscriptions {

@@ -16,7 +16,11 @@ impl HostLeader {
             self.sessions.send(session, frame, outputs);
         }
         queue.retain(now);
-        if let Some(read) = queue.stream_read_wanted() {
+        let read = queue.stream_read_wanted();
+        for (session, request, answer) in queue.take_browsed() {
+            self.sessions.send(session, LeaderFrame::Reply { request, answer }, outputs);
+        }
+        if let Some(read) = read {
             outputs.push(Output::Load {
                 queue: id,
                 after: read.after,

@@ -1,10 +1,10 @@
-//! Questions of a home: get, counts, purge, may it be deleted.
+//! Questions of a home: get, counts, purge, may it be deleted, what is in it.
 
 use warren_proto::session::{Answer, Ask, Counts, DeleteOutcome, Delivery, LeaderFrame};
 use warren_types::{QueueId, RequestId, SessionId, UnixMillis};
 
 use super::{HostLeader, touch};
-use crate::queue::Get;
+use crate::queue::{Browse, Get};
 use crate::session::leader::WaitingAsk;
 use crate::{Output, QueueDirectory};
 
@@ -121,6 +121,15 @@ impl HostLeader {
                 Some(self.check_delete(now, directory, *queue, *if_unused, *if_empty))
             }
             Ask::List => Some(Answer::List(self.list())),
+            Ask::Browse { queue, after, max_messages } => {
+                let Some(queue) = self.queue(now, *queue, directory) else {
+                    return Some(Answer::NoQueue);
+                };
+                let (id, after, max_messages) = (queue.id, *after, *max_messages);
+                let answer = queue.browse(Browse { session, request, after, max_messages });
+                self.touch(id);
+                answer
+            }
         }
     }
 
