@@ -16,6 +16,8 @@ pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 pub(crate) const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 /// How dead letters may be handed over.
 pub(crate) const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
+/// What rests before it is delivered again.
+pub(crate) const RETRIES: &[&str] = &["disabled", "all", "failed", "returned"];
 /// Where a queue's first leader may be.
 pub(crate) const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders", "min-masters"];
 
@@ -277,6 +279,9 @@ const LATER: &[(&str, Check)] = &[
     ("x-deduplication-header", check_string),
     ("x-cache-size", check_cache_size),
     ("x-cache-ttl", check_expires),
+    ("x-delayed-retry-type", |value, _| one_of(value, RETRIES, "invalid_delayed_retry_type")),
+    ("x-delayed-retry-min", check_not_negative),
+    ("x-delayed-retry-max", check_not_negative),
 ];
 
 /// All checks of a new queue's arguments, in their order.

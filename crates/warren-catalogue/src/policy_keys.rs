@@ -3,7 +3,7 @@
 
 use warren_types::{AMQPValue, AmqpError, FieldTable, ReplyCode};
 
-use crate::arguments::{LOCATORS, OVERFLOWS, STRATEGIES, bytes, check_max_age, integer, term};
+use crate::arguments::{LOCATORS, OVERFLOWS, RETRIES, STRATEGIES, bytes, check_max_age, integer, term};
 use crate::names::refuse;
 use crate::topology::ALTERNATE_EXCHANGE;
 
@@ -68,14 +68,7 @@ const KEYS: &[Key] = {
         key("dead-letter-routing-key", "dead letter routing key", Text, "cq", None, First),
         key("dead-letter-strategy", "dead letter strategy", OneOf(STRATEGIES), "q", None, First),
         key("delivery-limit", "delivery limit", Integer(i64::MIN, MAX), "q", Some(MinOrNone), MinOrNone),
-        key(
-            "delayed-retry-type",
-            "delayed retry type",
-            OneOf(&["disabled", "all", "failed", "returned"]),
-            "q",
-            Some(First),
-            Second,
-        ),
+        key("delayed-retry-type", "delayed retry type", OneOf(RETRIES), "q", Some(First), Second),
         key("delayed-retry-min", "delayed retry minimum", Integer(0, MAX), "q", Some(Max), Min),
         key("delayed-retry-max", "delayed retry maximum", Integer(0, MAX), "q", Some(Min), Min),
         // RabbitMQ has it for quorum queues only since 4.3; ours all have it.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use warren_types::{AMQPValue, Deduplication, FieldTable, Overflow, QueueSettings, StreamSettings};
+use warren_types::{
+    AMQPValue, Deduplication, DelayedRetry, FieldTable, Overflow, QueueSettings, Retried, StreamSettings,
+};
 
 use crate::arguments::{QUEUE_TYPE, age_ms, bytes, integer, is_stream};
 use crate::routing::history;
@@ -34,6 +36,15 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
         Some(Some(limit)) => u64::try_from(limit).ok(),
         Some(None) | None => quorum.then_some(QUORUM_DELIVERY_LIMIT),
     };
+    let which = match text("x-delayed-retry-type") {
+        Some("all") => Some(Retried::All),
+        Some("failed") => Some(Retried::Failed),
+        Some("returned") => Some(Retried::Returned),
+        Some(_) | None => None,
+    };
+    let min_ms = number("x-delayed-retry-min").unwrap_or_default();
+    let max_ms = number("x-delayed-retry-max").unwrap_or(min_ms);
+    let rests = quorum && min_ms > 0 && max_ms > 0;
     QueueSettings {
         message_ttl_ms: number("x-message-ttl"),
         expires_ms: number("x-expires"),
@@ -43,6 +54,7 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
         dead_letter_exchange: text("x-dead-letter-exchange").map(Arc::from),
         dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
         delivery_limit,
+        delayed_retry: which.filter(|_| rests).map(|which| DelayedRetry { which, min_ms, max_ms }),
         max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
         strict_levels: quorum,
         deduplication: (table.get("x-message-deduplication") == Some(&AMQPValue::Boolean(true))).then(|| {
@@ -108,6 +120,7 @@ mod tests {
             dead_letter_exchange: Some("".into()),
             dead_letter_routing_key: Some("k".into()),
             delivery_limit: Some(3),
+            delayed_retry: None,
             max_priority: Some(9),
             strict_levels: false,
             deduplication: None,
@@ -152,6 +165,25 @@ mod tests {
             queue_settings(&table(&[("x-message-deduplication", AMQPValue::Boolean(false))])).deduplication,
             None
         );
+    }
+
+    #[test]
+    fn what_comes_back_to_a_quorum_queue_rests_if_that_is_asked_for() {
+        let rests = |kind: &str, entries: &[(&str, AMQPValue)]| {
+            let mut all = vec![("x-queue-type", AMQPValue::LongString(kind.into()))];
+            all.extend(entries.iter().cloned());
+            queue_settings(&table(&all)).delayed_retry
+        };
+        let which = |word: &str| ("x-delayed-retry-type", AMQPValue::LongString(word.into()));
+        let min = ("x-delayed-retry-min", AMQPValue::LongInt(100));
+        let max = ("x-delayed-retry-max", AMQPValue::LongInt(300));
+        let retry = |which, max_ms| Some(DelayedRetry { which, min_ms: 100, max_ms });
+        assert_eq!(rests("quorum", &[which("all"), min.clone(), max.clone()]), retry(Retried::All, 300));
+        assert_eq!(rests("quorum", &[which("failed"), min.clone()]), retry(Retried::Failed, 100));
+        assert_eq!(rests("quorum", &[which("returned"), min.clone()]), retry(Retried::Returned, 100));
+        assert_eq!(rests("quorum", &[which("disabled"), min.clone(), max.clone()]), None);
+        assert_eq!(rests("quorum", &[which("all"), max]), None, "for how long?");
+        assert_eq!(rests("classic", &[which("all"), min]), None);
     }
 
     #[test]

@@ -89,6 +89,7 @@ fn check_queue(queue: &Queue) -> Result<(), String> {
     };
     queue.unacked.ranges(|_| true).into_iter().try_for_each(&mut insert)?;
     queue.withheld.ranges().try_for_each(&mut insert)?;
+    queue.resting.positions().map(warren_types::PositionRange::one).try_for_each(&mut insert)?;
     let (mut in_windows, mut all_loaded) = (0, true);
     for lane in queue.lanes() {
         check_lane(lane)?;

@@ -615,6 +615,7 @@ impl HostLeader {
                 self.tend_stream(now, id, outputs);
                 continue;
             }
+            queue.wake_rested(now);
             let mut handed = Handed::default();
             if !queue.gets.is_empty() && !queue.consumers.has_room() {
                 // Who takes a single message takes one that may stay: limits held before it asked.

@@ -18,5 +18,5 @@ pub use message::{Message, PublishToken, SessionPublish};
 pub use names::{NameError, ShortStr};
 pub use queue::{ExclusiveOwner, QueueSpec};
 pub use reply::{AmqpError, CloseScope, ReplyCode};
-pub use settings::{Deduplication, Overflow, QueueSettings, StreamSettings};
+pub use settings::{Deduplication, DelayedRetry, Overflow, QueueSettings, Retried, StreamSettings};
 pub use table::{AMQPValue, FieldTable};

@@ -25,6 +25,28 @@ pub struct Deduplication {
     pub ttl_ms: Option<u64>,
 }
 
+/// Which of the messages that come back rest before they are delivered again (`x-delayed-retry-type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// All of them.
+    All,
+    /// Those whose delivery has failed.
+    Failed,
+    /// Those whose delivery has not.
+    Returned,
+}
+
+/// How long they rest: the longer, the more often their delivery has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedRetry {
+    /// Which ones.
+    pub which: Retried,
+    /// Milliseconds for the first failure, and for each more (`x-delayed-retry-min`).
+    pub min_ms: u64,
+    /// Milliseconds at most (`x-delayed-retry-max`).
+    pub max_ms: u64,
+}
+
 /// What a stream keeps (`x-queue-type` is `stream`), beside `x-max-length-bytes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamSettings {
@@ -53,6 +75,8 @@ pub struct QueueSettings {
     pub dead_letter_routing_key: Option<Arc<str>>,
     /// Most failed deliveries that a message survives (`x-delivery-limit`).
     pub delivery_limit: Option<u64>,
+    /// What comes back rests for a while.
+    pub delayed_retry: Option<DelayedRetry>,
     /// The highest priority that is told apart (`x-max-priority`).
     pub max_priority: Option<u8>,
     /// Without it: 32 priorities nevertheless, and 4 for a message that has none (`x-queue-type` is `quorum`).

@@ -5,12 +5,13 @@
 //! by name and proposes nothing: `shard` does.
 //!
 //! A queue is one [`Lane`] of messages, or one for each priority that has been there. Every live position is in exactly
-//! one of these places, the last five of which each lane has for itself:
+//! one of these places, the last four of which each lane has for itself:
 //!
 //! | place | is | above `delivered_to`? |
 //! | --- | --- | --- |
 //! | `unacked` | delivered, held by a session | no |
 //! | `withheld` | an earlier leader may have delivered it; nobody has claimed it yet | no |
+//! | `resting` | came back; its time to be delivered again has not come | no |
 //! | `returned` | came back; its body must be read first | no |
 //! | `back` | came back; loaded | no |
 //! | `window` | never delivered; loaded | yes, up to `loaded_to` |
@@ -30,6 +31,7 @@ mod lane;
 mod policy;
 mod priority;
 mod recover;
+mod resting;
 mod settle;
 mod stamp;
 mod stream;
@@ -49,6 +51,7 @@ pub(crate) use delayed::Delayed;
 pub(crate) use deliver::Handed;
 pub(crate) use history::Browse;
 pub(crate) use lane::Lane;
+pub(crate) use resting::Resting;
 pub(crate) use settle::GiveBack;
 pub(crate) use stream::Stream;
 pub(crate) use window::{Window, key};
@@ -112,6 +115,8 @@ pub(crate) struct Queue {
     pub(crate) seen_to: Position,
     pub(crate) withheld: PositionSet,
     pub(crate) unacked: Held<Holder>,
+    /// What came back and is not to be delivered yet.
+    pub(crate) resting: Resting,
     /// Delivery counts above 0 of what is delivered or came back.
     pub(crate) counts: BTreeMap<Position, u32>,
     /// How often that came back to this leader, failed or not; where consumers are told.
@@ -158,9 +163,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Ready messages: not delivered, not withheld.
+    /// Ready messages: not delivered, not withheld, not resting.
     pub(crate) fn ready(&self) -> u64 {
-        self.live.saturating_sub(self.unacked.len() as u64).saturating_sub(self.withheld.count())
+        let held = self.unacked.len() as u64;
+        self.live
+            .saturating_sub(held)
+            .saturating_sub(self.withheld.count())
+            .saturating_sub(self.resting.len())
     }
 
     /// Somebody would take a message now.
@@ -173,10 +182,10 @@ impl Queue {
             queue: self.id,
             ready: self.ready(),
             // What is withheld was delivered as far as anybody can tell.
-            unacked: self.live - self.ready(),
+            unacked: self.live.saturating_sub(self.ready()).saturating_sub(self.resting.len()),
             consumers: u32::try_from(self.consumers.len()).unwrap_or(u32::MAX),
             ready_bytes: if self.ready() == 0 { 0 } else { self.ready_bytes },
-            delayed: self.delayed.as_ref().map_or(0, |delayed| delayed.len()),
+            delayed: self.delayed.as_ref().map_or(0, |delayed| delayed.len()) + self.resting.len(),
             active: self.consumers.active(),
         }
     }

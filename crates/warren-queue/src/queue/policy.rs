@@ -100,7 +100,7 @@ impl Queue {
     /// When the queue is to be looked at again by itself.
     pub(crate) fn next_timer(&self, now: UnixMillis) -> Option<UnixMillis> {
         let delayed = self.delayed.as_ref().and_then(|delayed| delayed.next_wake(now));
-        self.next_expiry().into_iter().chain(delayed).min()
+        self.next_expiry().into_iter().chain(delayed).chain(self.resting.next_wake()).min()
     }
 
     /// When the head is to be looked at again.

@@ -23,6 +23,7 @@ impl Queue {
             withheld: PositionSet::new(),
             seen_to: Position(0),
             unacked: Held::default(),
+            resting: super::Resting::default(),
             counts: std::collections::BTreeMap::new(),
             acquired: std::collections::BTreeMap::new(),
             consumers: Consumers::new(transit),
@@ -90,7 +91,7 @@ impl Queue {
             for found in self.withheld.take_range(*range) {
                 self.hold(session, subscription, found);
             }
-            let mut found = Vec::new();
+            let mut found = self.resting.take_range(*range);
             for lane in self.lanes_mut() {
                 found.extend(lane.take_returned(*range));
                 if lane.back.is_empty() || range.count() == 0 {

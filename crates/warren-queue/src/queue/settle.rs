@@ -82,7 +82,7 @@ impl Queue {
         for range in self.withheld.ranges() {
             keep.insert_range(range);
         }
-        for position in self.dying.positions() {
+        for position in self.dying.positions().chain(self.resting.positions()) {
             keep.insert(position);
         }
         // What is held keeps its counts.
@@ -136,6 +136,10 @@ impl Queue {
             let acquired = self.acquired.entry(position).or_default();
             *acquired = acquired.saturating_add(1);
         }
+        if let Some(rest_ms) = self.rest_ms(position, how) {
+            self.resting.add(position, rest_ms, holder.size);
+            return;
+        }
         let lane = self.lane_at(position);
         lane.head_sleeps_until = None;
         lane.returned.insert(position);
@@ -186,6 +190,6 @@ impl Queue {
 
     /// True when nothing can be deleted with the queue: `if_empty`.
     pub(crate) fn is_empty(&self) -> bool {
-        self.ready() == 0 && self.withheld.is_empty()
+        self.ready() == 0 && self.withheld.is_empty() && self.resting.len() == 0
     }
 }
