@@ -7,6 +7,7 @@ import re
 LEVEL = [
     ("warren", r", x-last-death-(exchange|queue|reason): S:'[^']*'", "", "3.13 added x-last-death-*"),
     ("warren", r"(configure|write|read) (access to)", r"\2", "3.12 says which permission is missing"),
+    ("warren", r"x-acquired-count: l:\d+, ", "", "4.3 tells how often a message was given out"),
     ("rabbit", r"headers: \{x-delivery-count: l:0\}|, x-delivery-count: l:0", "", "4.3 sends no count of 0"),
     ("rabbit", r"connection.close 503 (.)COMMAND_INVALID - (unknown|invalid) exchange type",
      r"channel.close 406 \1PRECONDITION_FAILED - unknown exchange type", "3.12 closes the channel only"),
@@ -73,6 +74,7 @@ KNOWN = [
     ("frames.close_with_frames_behind", "", "after the client's close-ok the socket is closed"),
     ("channels.amqp_method_on_two_channels", "", "the order between channels"),
     ("lifecycle.policy_*", "policed", "3.10 tells the policy some seconds later"),
+    ("consuming.prefetch_over_two_queues", "basic.deliver", "two queues have no order between them"),
     ("consuming.get_beside_a_consumer.quorum", "basic.deliver", "4.3 counts no nack"),
     ("consuming.consumer_gone_with_deliveries.quorum", "declare-ok", "3.10 counts a getter as a consumer"),
     ("lifecycle.expired_while_held.quorum", "declare-ok", "3.10 counts a getter as a consumer"),
