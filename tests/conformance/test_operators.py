@@ -293,3 +293,12 @@ def test_what_an_exchange_remembers_comes_to_a_queue_that_is_bound_over_http(own
     _, definitions = http(node, "GET", "/definitions")
     assert exchange in [listed["name"] for listed in definitions["exchanges"]]
     assert not [listed for listed in definitions["queues"] if exchange in listed["name"]]
+
+
+def test_every_type_of_exchange_that_the_overview_names_can_be_declared(nodes, client, name):
+    _, overview = http(nodes[0], "GET", "/overview")
+    named = [kind["name"] for kind in overview["exchange_types"]]
+    assert {"direct", "fanout", "headers", "topic", "x-delayed-message", "x-recent-history"} < set(named)
+    for kind in named:
+        arguments = {"x-delayed-type": "direct"} if kind == "x-delayed-message" else {}
+        client.call(1, "exchange.declare", exchange=name(kind), type=kind, arguments=arguments)

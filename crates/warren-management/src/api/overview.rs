@@ -33,9 +33,11 @@ const EXCHANGE_TYPES: &[&str] = &[
     "headers",
     "topic",
     "x-consistent-hash",
+    "x-delayed-message",
     "x-local-random",
     "x-modulus-hash",
     "x-random",
+    "x-recent-history",
 ];
 
 impl Asked<'_> {
