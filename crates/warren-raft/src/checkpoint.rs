@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use warren_store::StoreError;
 use warren_types::LogIndex;
@@ -80,8 +81,7 @@ pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
             (group, target)
         })
         .collect();
-    let store = shared.store.clone();
-    let written = blocking(move || {
+    let made = blocking(move || {
         let mut parts = Vec::new();
         let mut budget = MOVE_BYTES;
         let mut moved = Moved::All;
@@ -104,10 +104,16 @@ pub(crate) async fn make(shared: &Shared) -> Result<Moved, StoreError> {
                 None => {}
             }
         }
-        store.checkpoint(parts)?;
-        Ok((done, moved))
+        Ok((parts, done, moved))
     });
-    let (done, moved) = written.await.unwrap_or(Err(StoreError::ShutDown))?;
+    let (parts, done, moved) = made.await.unwrap_or(Err(StoreError::ShutDown))?;
+    // What a majority has is applied though this node's disk may not have it: a state must not outlive the bodies that it
+    // speaks of.
+    let (tell, written) = oneshot::channel();
+    shared.store.when_written(Box::new(move |outcome| drop(tell.send(outcome))));
+    written.await.unwrap_or(Err(StoreError::ShutDown))?;
+    let store = shared.store.clone();
+    blocking(move || store.checkpoint(parts)).await.unwrap_or(Err(StoreError::ShutDown))?;
     if done.is_empty() {
         return Ok(moved);
     }

@@ -14,7 +14,7 @@ use rocksdb::WriteBatch;
 use warren_types::{GroupId, LogIndex, ShardId, Term};
 
 use crate::checkpoint::{Content, put_place};
-use crate::log::{Log, LogCore};
+use crate::log::{Done, Log, LogCore};
 use crate::reclaim::Reclaimer;
 use crate::replica::{Inner as ReplicaInner, read_place};
 use crate::rocks::Rocks;
@@ -277,17 +277,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`] or [`StoreError::ShutDown`].
     pub fn sync(&self) -> Result<(), StoreError> {
-        let Some(log) = self.0.logs.lock().values().next().cloned() else {
-            return Ok(());
-        };
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let done = Box::new(move |outcome| {
-            // Nobody is gone: `sync` waits below.
-            tell.send(outcome).unwrap_or_default();
-        });
-        match self.0.core.queue.push(Task { log, work: Work::Barrier, bytes: 0, done }) {
-            Some((_, error)) => Err(error),
-            None => told.recv().unwrap_or(Err(StoreError::ShutDown)),
+        // Nobody is gone: `sync` waits below.
+        self.when_written(Box::new(move |outcome| tell.send(outcome).unwrap_or_default()));
+        told.recv().unwrap_or(Err(StoreError::ShutDown))
+    }
+
+    /// Calls `done` when everything appended so far is on disk, or will never be. Does not block.
+    pub fn when_written(&self, done: Done) {
+        let Some(log) = self.0.logs.lock().values().next().cloned() else {
+            done(Ok(()));
+            return;
+        };
+        if let Some((task, error)) = self.0.core.queue.push(Task { log, work: Work::Barrier, bytes: 0, done })
+        {
+            (task.done)(Err(error));
         }
     }
 
