@@ -11,7 +11,8 @@ pub struct StoreOptions {
     /// Size of the log's files. A few of them are there at least. Default 16 MiB.
     pub log_segment_bytes: u64,
     /// The log is kept to about so many bytes: bodies that queues still need stay in it until it is longer, then the
-    /// oldest are moved to the message store. Default 256 MiB.
+    /// oldest are moved to the message store, which costs several times what reading them from the log does. All of it is
+    /// read at a start. Default 1280 MiB: a million messages of 1 KiB.
     pub log_bytes: u64,
     /// So many entries at most are kept in the log for the bodies they brought: a place in memory each. Default 200,000.
     pub log_entries: u64,
@@ -34,7 +35,7 @@ impl Default for StoreOptions {
             tail_bytes: 8 << 20,
             queue_bytes: 64 << 20,
             log_segment_bytes: 16 << 20,
-            log_bytes: 256 << 20,
+            log_bytes: 1280 << 20,
             log_entries: 200_000,
             state_memtable_bytes: 16 << 20,
             cache_bytes: 16 << 20,

@@ -74,13 +74,39 @@ impl Rocks {
         Ok(bytes.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default())
     }
 
-    /// Compacts the state's keys: only then does RocksDB notice which bodies are gone. Blocks, possibly for seconds.
+    /// Compacts the state's keys: only then does RocksDB notice which bodies are gone, and deletes the files that hold no
+    /// others. Where more than half of what is left is garbage, the bodies in the older half of the files are copied
+    /// together. Blocks, possibly for seconds.
     pub(crate) fn compact_state(&self) -> Result<(), StoreError> {
+        self.compact()?;
+        let state = self.state()?;
+        let size = |name| -> Result<u64, StoreError> {
+            let bytes = self.db.property_int_value_cf(state, name);
+            Ok(bytes.map_err(StoreError::disk("ask for its size"))?.unwrap_or_default())
+        };
+        let garbage = size("rocksdb.live-blob-file-garbage-size")?;
+        if garbage.saturating_mul(2) > size("rocksdb.live-blob-file-size")? {
+            self.copy_bodies(true)?;
+            let compacted = self.compact();
+            self.copy_bodies(false)?;
+            compacted?;
+        }
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<(), StoreError> {
         let mut options = CompactOptions::default();
         // Without this the last level, where the deleted keys are, would be left alone.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         self.db.compact_range_cf_opt(self.state()?, None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
+    }
+
+    /// Whether compactions copy bodies out of old files.
+    fn copy_bodies(&self, on: bool) -> Result<(), StoreError> {
+        let options = [("enable_blob_garbage_collection", if on { "true" } else { "false" })];
+        let set = self.db.set_options_cf(self.state()?, &options);
+        set.map_err(StoreError::disk("change what its compactions do"))
     }
 
     pub(crate) fn get_state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -140,10 +166,10 @@ fn state_options(options: &StoreOptions, cache: &Cache) -> Options {
     family.set_min_blob_size(512);
     family.set_blob_file_size(64 << 20);
     family.set_blob_compression_type(DBCompressionType::None);
-    family.set_enable_blob_gc(true);
     // A file whose bodies are all gone is deleted without copying anything: the ordinary case, for queues are consumed
-    // in order. Only the oldest quarter of the files is rewritten for what is left in it.
-    family.set_blob_gc_age_cutoff(0.25);
-    family.set_blob_gc_force_threshold(0.5);
+    // in order. Copying is for `compact_state` alone: RocksDB itself copies what is old at each compaction, garbage or not,
+    // and a backlog that only grows is copied again and again.
+    family.set_enable_blob_gc(false);
+    family.set_blob_gc_age_cutoff(0.5);
     family
 }

@@ -104,6 +104,18 @@ fn readers_find_every_live_message_while_checkpoints_move_them() {
 
 #[test]
 fn the_disk_is_given_back_when_a_backlog_is_consumed() {
+    let in_order = |done| vec![(1, done * 50)];
+    consume(in_order);
+}
+
+#[test]
+fn the_disk_is_given_back_when_a_tenth_of_a_backlog_stays() {
+    let but_every_tenth = |done| (0..done * 5).map(|ten| (ten * 10 + 1, ten * 10 + 9)).collect();
+    consume(but_every_tenth);
+}
+
+/// Stores 25 MiB and settles in eight steps what `settled` says: no more than 5 MiB may be left of it.
+fn consume(settled: impl Fn(u64) -> Vec<(u64, u64)>) {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions { reclaim_bytes: 4 << 20, ..kit::small() };
     let store = Store::open(dir.path(), options).unwrap();
@@ -137,7 +149,7 @@ fn the_disk_is_given_back_when_a_backlog_is_consumed() {
     }
     assert!(blobs() > 20 << 20, "{} bytes of bodies", blobs());
     for done in 1..=8 {
-        let last = step(vec![settle(Q1, &[(1, done * 50)])]);
+        let last = step(vec![settle(Q1, &settled(done))]);
         checkpoint(last);
     }
     // Compactions run on a thread of their own.
