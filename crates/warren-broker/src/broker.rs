@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::warn;
@@ -33,6 +34,8 @@ use crate::session::{self, SessionHandle};
 const AUTO_DELETE_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait of a login for a node that is just starting; below the handshake's own limit.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(8);
+/// Longest wait, when the node stops, for acknowledgements to be recorded.
+const RECORD_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest wait for a linearizable read before a miss is reported as it is known here.
 const LINEARIZE_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -198,6 +201,15 @@ impl Broker {
         };
         sessions.insert(host, session.clone());
         session
+    }
+
+    /// Waits until all that clients of this node have acknowledged is recorded, as long as leaders answer.
+    pub(crate) async fn settles_recorded(&self) {
+        let sessions: Vec<SessionHandle> = self.sessions.read().values().cloned().collect();
+        let waiting = sessions.iter().map(SessionHandle::recorded);
+        if tokio::time::timeout(RECORD_PATIENCE, join_all(waiting)).await.is_err() {
+            warn!("not all acknowledgements could be recorded: what they were for comes again");
+        }
     }
 
     /// Changes the catalogue, and waits until this node sees the change.

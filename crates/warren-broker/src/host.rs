@@ -265,15 +265,18 @@ enum Turn {
     Inputs,
     Loaded(LoadResult),
     Buried(Vec<(QueueId, Position)>),
-    /// The head of a queue has come to its time: the flush looks at it.
+    /// The head of a queue has come to its time, or acknowledgements have: the flush looks at it.
     Timer,
     Tick,
 }
 
 /// Waits until the node's clock has come so far.
 async fn until(at: Option<UnixMillis>) {
-    let wait = at.map_or(1, |at| at.0.saturating_sub(clock::now().0).max(1));
-    tokio::time::sleep(Duration::from_millis(wait)).await;
+    tokio::time::sleep(at.map_or(Duration::from_millis(1), until_then)).await;
+}
+
+fn until_then(at: UnixMillis) -> Duration {
+    Duration::from_millis(at.0.saturating_sub(clock::now().0).max(1))
 }
 
 impl HostTask {
@@ -282,7 +285,14 @@ impl HostTask {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut revisions = self.catalogue.revision();
+        // Set anew only when it has gone off: to set a timer for each acknowledgement costs more than to look too early.
+        let mut lazy = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let mut lazy_is_set = false;
         loop {
+            if let Some(at) = self.machine.lazy_until().filter(|_| !lazy_is_set) {
+                lazy.as_mut().reset(tokio::time::Instant::now() + until_then(at));
+                lazy_is_set = true;
+            }
             let takes_inputs = !self.machine.is_full();
             let waits_for_catalogue = self.machine.waits_for_catalogue();
             let timer = self.machine.next_timer();
@@ -299,6 +309,10 @@ impl HostTask {
                 }
                 _ = buried.recv_many(&mut safe, BURIED_PER_TURN) => Turn::Buried(safe),
                 () = until(timer), if timer.is_some() => Turn::Timer,
+                () = lazy.as_mut(), if lazy_is_set => {
+                    lazy_is_set = false;
+                    Turn::Timer
+                }
                 () = until(lease), if lease.is_some() => Turn::Tick,
                 Ok(()) = revisions.changed(), if waits_for_catalogue => Turn::Tick,
                 _ = tick.tick() => Turn::Tick,

@@ -1,6 +1,7 @@
 //! A whole node, readable top to bottom: what is opened, in what order, and how it stops.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ use crate::{alarm, clock, connection, dead_letter, listener};
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
+/// The log's share of the disk, and what it is given on the smallest.
+const LOG_SHARE_OF_DISK: u64 = 16;
+const LOG_BYTES_MIN: u64 = 256 << 20;
 
 /// Why a node does not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -128,8 +132,7 @@ impl Node {
         let directory = config.data_dir.join("store");
         let store = {
             let directory = directory.clone();
-            let options =
-                StoreOptions { must_exist: identity::has_store(&config.data_dir), ..StoreOptions::default() };
+            let options = store_options(&config.data_dir);
             blocking(move || Store::open(&directory, options)).await
         };
         let store = match store {
@@ -309,8 +312,8 @@ impl Node {
         self.broker.raft().fatal()
     }
 
-    /// Stops in the order of the spine: no new clients, leaderships handed over, clients told (320), groups
-    /// stopped, the store closed. Bounded by `shutdown_timeout_ms`.
+    /// Stops in the order of the spine: no new clients, leaderships handed over, clients told (320), what they acknowledged
+    /// recorded, groups stopped, the store closed. Bounded by `shutdown_timeout_ms`.
     pub async fn stop(self) {
         let patience = Duration::from_millis(self.broker.config().shutdown_timeout_ms);
         self.accepting.cancel();
@@ -320,6 +323,7 @@ impl Node {
             self.broker.close_connections("broker forced connection closure with reason 'shutdown'");
             self.connections.close();
             self.connections.wait().await;
+            self.broker.settles_recorded().await;
         };
         if tokio::time::timeout(patience, stop).await.is_err() {
             warn!(
@@ -334,6 +338,18 @@ impl Node {
             warn!("the store did not close in order; its log has everything");
         }
         info!("stopped");
+    }
+}
+
+/// The store's defaults, with less log where the disk is small.
+fn store_options(data_dir: &Path) -> StoreOptions {
+    let defaults = StoreOptions::default();
+    let disk = rustix::fs::statvfs(data_dir).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    let share = disk.map_or(u64::MAX, |bytes| bytes / LOG_SHARE_OF_DISK).max(LOG_BYTES_MIN);
+    StoreOptions {
+        must_exist: identity::has_store(data_dir),
+        log_bytes: defaults.log_bytes.min(share),
+        ..defaults
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use warren_amqp::properties::with_header;
 use warren_proto::session::{Answer, Ask, Delivery, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
 use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey, stream_offset};
+use warren_rpc::Rope;
 use warren_types::{
     AMQPValue, GroupId, NodeId, Position, PositionRange, PublishToken, QueueHost, QueueId, RequestId,
     SessionPublish, SubscriptionId,
@@ -70,6 +71,8 @@ pub(crate) enum SessionInput {
         ask: Ask,
         answer: oneshot::Sender<Answer>,
     },
+    /// Tells when all that was settled and given back so far is recorded.
+    Recorded(oneshot::Sender<()>),
 }
 
 /// The way to a session's task.
@@ -86,6 +89,14 @@ impl SessionHandle {
 
     pub(crate) fn inputs(&self) -> &mpsc::Sender<SessionInput> {
         &self.inputs
+    }
+
+    /// Waits until everything that was settled and given back so far is recorded, or the node is stopping.
+    pub(crate) async fn recorded(&self) {
+        let (told, recorded) = oneshot::channel();
+        if self.inputs.send(SessionInput::Recorded(told)).await.is_ok() {
+            let _stopping = recorded.await;
+        }
     }
 
     /// Asks and waits. `None` when the node is stopping.
@@ -113,6 +124,7 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         consumers: HashMap::new(),
         subscribing: HashMap::new(),
         asked: HashMap::new(),
+        recording: Vec::new(),
         next_request: 0,
         outputs: Vec::new(),
     };
@@ -129,7 +141,7 @@ struct Link {
 
 enum ToLeader {
     Local { inputs: mpsc::Sender<HostInput>, key: SessionKey },
-    Remote(mpsc::Sender<Bytes>),
+    Remote(mpsc::Sender<Rope>),
 }
 
 enum FromLeader {
@@ -208,7 +220,7 @@ impl ToLeader {
                 while let Some(room) = permit
                     && let Some(frame) = outbox.pop_front()
                 {
-                    room.send(frame.encode());
+                    room.send(frame.encode().into());
                     permit = frames.try_reserve().ok();
                 }
             }
@@ -269,6 +281,8 @@ struct SessionTask {
     consumers: HashMap<SubscriptionId, Consumer>,
     subscribing: HashMap<SubscriptionId, oneshot::Sender<SubscribeOutcome>>,
     asked: HashMap<RequestId, (Option<QueueId>, oneshot::Sender<Answer>)>,
+    /// Who waits until everything settled is recorded.
+    recording: Vec<oneshot::Sender<()>>,
     next_request: u64,
     outputs: Vec<HomeOutput>,
 }
@@ -367,6 +381,12 @@ impl SessionTask {
             }
             self.home.flush(&mut self.outputs);
             self.act();
+            if !self.recording.is_empty() && self.home.unsettled_count() == 0 {
+                for waiting in self.recording.drain(..) {
+                    // Who waited may have lost patience.
+                    let _gone = waiting.send(());
+                }
+            }
         }
     }
 
@@ -486,6 +506,7 @@ impl SessionTask {
             SessionInput::GiveBack { queue, positions, failed, delivered } => {
                 self.home.give_back(queue, &PositionRange::collect(positions), failed, delivered);
             }
+            SessionInput::Recorded(waiting) => self.recording.push(waiting),
             SessionInput::Credit { subscription, messages, bytes } => {
                 self.home.credit(subscription, messages, bytes);
             }

@@ -31,6 +31,9 @@ pub struct LeaderConfig {
     /// Positions reserved beyond what consumers have credit for, so that not every delivery waits for a record.
     /// Default 256.
     pub reserve_ahead: u64,
+    /// For how long acknowledgements alone may wait for something to be recorded with. Nobody waits for a reply, and what a
+    /// home is not told of it repeats. 0 for a host that forgets everything anyway. Default 10 ms.
+    pub settle_within_ms: u64,
     /// For how long a queue refuses consumers after it said that it may be deleted, and how often the deletion of
     /// an auto-delete queue is asked for again. Default 5000 ms.
     pub delete_hold_ms: u64,
@@ -58,6 +61,10 @@ impl LeaderConfig {
             gather_items: 16_384,
             claim_grace_ms: 3000,
             reserve_ahead: 256,
+            settle_within_ms: match host {
+                QueueHost::Shard(_) => 10,
+                QueueHost::Node(_) => 0,
+            },
             delete_hold_ms: 5000,
             forget_session_ms: 24 * 3600 * 1000,
             confirm_early: false,

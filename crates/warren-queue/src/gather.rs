@@ -68,6 +68,9 @@ struct Move {
 /// The session of what a leader itself publishes. Its sequences go on from leader to leader.
 pub(crate) const INTERNAL: SessionId = SessionId(0);
 
+/// So many ranges of acknowledged positions wait no longer.
+const LAZY_RANGES: usize = 256;
+
 /// What waits for a record.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
@@ -79,6 +82,8 @@ pub(crate) struct Gather {
     settles: BTreeMap<(QueueId, u8), (SettleReason, Vec<PositionRange>)>,
     returns: BTreeMap<QueueId, Vec<PositionRange>>,
     ranges: usize,
+    /// Among the settles is more than consumers' acknowledgements.
+    settles_urgently: bool,
     purges: Vec<Op>,
     used: BTreeSet<QueueId>,
     drops: BTreeSet<QueueId>,
@@ -115,6 +120,20 @@ impl Gather {
             && self.closes.is_empty())
     }
 
+    /// Somebody may wait for what is to be recorded, or there is much of it. Else it is a few acknowledgements.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.settles_urgently
+            || self.ranges >= LAZY_RANGES
+            || !(self.publishes.is_empty()
+                && self.moves.is_empty()
+                && self.returns.is_empty()
+                && self.purges.is_empty()
+                && self.used.is_empty()
+                && self.drops.is_empty()
+                && self.closes.is_empty()
+                && self.promises.answers.is_empty())
+    }
+
     pub(crate) fn publish(&mut self, session: SessionId, message: EnqueuedMessage, with: Beside) {
         self.publish_bytes += message.message.size();
         self.publishes.push_back(Pending { session, message, with });
@@ -125,6 +144,7 @@ impl Gather {
             return;
         }
         self.ranges += ranges.len();
+        self.settles_urgently |= !matches!(reason, SettleReason::Acked | SettleReason::Rejected);
         for (queue, ranges) in by_lane(queue, ranges) {
             let key = (queue, rank(reason));
             self.settles.entry(key).or_insert_with(|| (reason, Vec::new())).1.extend(ranges);
@@ -215,6 +235,7 @@ impl Gather {
             ops.push(Op::Return { queue, ranges: merged(ranges) });
         }
         self.ranges = 0;
+        self.settles_urgently = false;
         ops.append(&mut self.purges);
         ops.extend(std::mem::take(&mut self.used).into_iter().map(|queue| Op::MarkUsed { queue }));
         ops.extend(std::mem::take(&mut self.drops).into_iter().map(|queue| Op::DropQueue { queue }));

@@ -34,6 +34,8 @@ pub struct HostLeader {
     pub(crate) queues: BTreeMap<QueueId, Queue>,
     pub(crate) cache: Cache,
     gather: Gather,
+    /// All that waits in `gather` may wait so long.
+    lazy_until: Option<UnixMillis>,
     /// Proposed records, in order, with what to tell once each is applied.
     in_flight: VecDeque<Promises>,
     /// Queues to look at in the next flush, each once (`Queue::touched`).
@@ -123,6 +125,7 @@ impl HostLeader {
             queues,
             cache: Cache::new(config.cache_bytes),
             gather,
+            lazy_until: None,
             in_flight: VecDeque::new(),
             touched: Vec::new(),
             awaiting_mark: BTreeSet::new(),

@@ -38,6 +38,34 @@ fn publishes_that_wait_for_a_slot_become_one_record() {
 }
 
 #[test]
+fn acknowledgements_wait_for_a_publish_to_be_recorded_with_but_not_for_long() {
+    let config = warren_queue::LeaderConfig { settle_within_ms: 10, ..config() };
+    let mut bench = Bench::with(config, Directory::with([1]));
+    bench.attach(1, 1, 1);
+    bench.frame(1, HomeFrame::Subscribe(consumer(7, 0)));
+    bench.publish(1, &["a", "b", "c"]);
+    assert_eq!(bench.delivered(1, 7), ["a", "b", "c"]);
+    let before = bench.records.len();
+    bench.settle(1, &[range(1, 1)]);
+    assert_eq!((bench.records.len(), bench.marks(1).1), (before, 0));
+    assert_eq!(bench.counts(), (0, 2), "it counts at once");
+    bench.publish(1, &["d"]);
+    let settles = |op: &Op| matches!(op, Op::Settle { .. });
+    assert!(bench.records.last().unwrap().ops.iter().any(settles), "{:?}", bench.records);
+    assert_eq!((bench.records.len(), bench.marks(1).1), (before + 1, 1));
+
+    bench.settle(1, &[range(2, 2)]);
+    bench.now.0 += 9;
+    bench.settle(1, &[range(3, 3)]);
+    assert_eq!((bench.records.len(), bench.marks(1).1), (before + 1, 0));
+    assert_eq!(bench.leader.lazy_until(), Some(warren_types::UnixMillis(bench.now.0 + 1)));
+    bench.now.0 += 1;
+    bench.flush();
+    assert_eq!((bench.records.len(), bench.marks(1).1), (before + 2, 3));
+    assert_eq!(bench.store.live(Q), [Position(4)]);
+}
+
+#[test]
 fn a_record_is_cut_at_its_bounds_and_one_large_message_still_passes() {
     let config = warren_queue::LeaderConfig { record_bytes: 10, record_messages: 3, ..config() };
     let mut bench = Bench::with(config, Directory::with([1]));

@@ -13,8 +13,9 @@ use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreacha
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{SnapshotResponse, TransferLeaderError, TransferLeaderResponse};
 use openraft::{OptionalSend, alias};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use warren_rpc::{CallError, Peers, RpcError as TransportError};
+use warren_rpc::{CallError, Peers, Rope, RpcError as TransportError};
 use warren_types::GroupId;
 
 use crate::member::kind;
@@ -24,6 +25,10 @@ use crate::types::{
     VoteResponse, node_id,
 };
 use crate::wire;
+
+/// For how long news of a commit may wait for entries to travel with. A follower of a shard only keeps up by it: clients are
+/// served by the leader, and who takes over applies what is committed first.
+const COMMIT_ALONE: Duration = Duration::from_millis(20);
 
 /// How long a vote may take: a vote is an fsync of the other side.
 const VOTE_TIMEOUT: Duration = Duration::from_millis(700);
@@ -98,6 +103,52 @@ impl Drop for Abort {
     }
 }
 
+/// Sends requests. One without entries only tells of a commit, as any later one does: it waits a while for that. The first
+/// is a probe and never waits. openraft takes one answer for all requests up to it.
+async fn pump(
+    first: AppendRequest,
+    mut input: impl Stream<Item = AppendRequest> + Unpin,
+    requests: mpsc::Sender<Rope>,
+    patience: Duration,
+) {
+    if requests.send(wire::encode_append(&first)).await.is_err() {
+        return;
+    }
+    let mut waiting: Option<AppendRequest> = None;
+    // Goes on while nothing waits: to set it for each commit would cost more than what is sent too early.
+    let mut timer = Box::pin(tokio::time::sleep(patience));
+    loop {
+        let send = tokio::select! {
+            biased;
+            request = input.next() => match request {
+                Some(request) if request.entries.is_empty() && !patience.is_zero() => {
+                    if timer.is_elapsed() {
+                        timer.as_mut().reset(tokio::time::Instant::now() + patience);
+                    }
+                    waiting = Some(request);
+                    continue;
+                }
+                Some(request) => {
+                    waiting = None;
+                    request
+                }
+                None => break,
+            },
+            () = timer.as_mut(), if waiting.is_some() => match waiting.take() {
+                Some(request) => request,
+                None => continue,
+            },
+        };
+        if requests.send(wire::encode_append(&send)).await.is_err() {
+            return;
+        }
+    }
+    if let Some(request) = waiting {
+        // Who receives has gone: so has the reason to send.
+        let _gone = requests.send(wire::encode_append(&request)).await;
+    }
+}
+
 impl RaftNetworkV2<Types> for Network {
     type SnapshotData = SnapshotData;
 
@@ -106,7 +157,7 @@ impl RaftNetworkV2<Types> for Network {
         request: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RpcError> {
-        let answer = self.call(kind::APPEND, wire::encode_append(&request), option.hard_ttl()).await?;
+        let answer = self.call(kind::APPEND, wire::encode_append(&request).into(), option.hard_ttl()).await?;
         wire::decode_append_response(answer).map_err(garbled)
     }
 
@@ -130,15 +181,12 @@ impl RaftNetworkV2<Types> for Network {
             };
             let opened = self.peers.append_stream(node_id(self.target), self.group).await;
             let (requests, answers) = opened.map_err(unreachable)?;
-            let pump = tokio::spawn(async move {
-                let mut next = Some(first);
-                while let Some(request) = next {
-                    if requests.send(wire::encode_append(&request)).await.is_err() {
-                        return;
-                    }
-                    next = input.next().await;
-                }
-            });
+            let patience = match self.group {
+                // Nodes wait for their own catalogue.
+                GroupId::METADATA => Duration::ZERO,
+                GroupId(_) => COMMIT_ALONE,
+            };
+            let pump = tokio::spawn(pump(first, input, requests, patience));
             let abort = Abort(pump.abort_handle());
             let results = stream::unfold(Some((answers, abort)), |state| async move {
                 let (mut answers, abort) = state?;
@@ -192,5 +240,91 @@ impl RaftNetworkV2<Types> for Network {
         } else {
             Err(TransferLeaderError::LogNotFlushed { expected: request.last_log_id().copied(), actual: None })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Entry, Payload, log_id};
+
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    fn request(entries: &[u64], committed: u64) -> AppendRequest {
+        let entry = |index: &u64| Entry {
+            log_id: log_id(1, *index),
+            payload: Payload::from_parts(1, Bytes::new()).expect("a blank one"),
+        };
+        AppendRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: None,
+            leader_commit: Some(log_id(1, committed)),
+            entries: entries.iter().map(entry).collect(),
+        }
+    }
+
+    struct Pumped {
+        given: mpsc::Sender<AppendRequest>,
+        sent: mpsc::Receiver<Rope>,
+    }
+
+    impl Pumped {
+        fn new(first: AppendRequest, patience: Duration) -> Self {
+            let (given, input) = mpsc::channel(16);
+            let (out, sent) = mpsc::channel(16);
+            let input = stream::unfold(input, |mut input: mpsc::Receiver<AppendRequest>| async move {
+                let next = input.recv().await?;
+                Some((next, input))
+            });
+            tokio::spawn(pump(first, Box::pin(input), out, patience));
+            Self { given, sent }
+        }
+
+        async fn give(&self, request: AppendRequest) {
+            assert!(self.given.send(request).await.is_ok());
+        }
+
+        /// The next that came out: its entries and its commit.
+        async fn next(&mut self) -> Option<(usize, u64)> {
+            let request = wire::decode_append(self.sent.recv().await?.into()).expect("whole");
+            Some((request.entries.len(), request.leader_commit.map_or(0, |id| id.index)))
+        }
+    }
+
+    #[tokio::test]
+    async fn news_of_a_commit_travels_with_the_next_entries() {
+        let mut pumped = Pumped::new(request(&[5], 4), FOR_EVER);
+        pumped.give(request(&[], 5)).await;
+        pumped.give(request(&[6], 5)).await;
+        assert_eq!(pumped.next().await, Some((1, 4)));
+        assert_eq!(pumped.next().await, Some((1, 5)));
+        pumped.give(request(&[], 6)).await;
+        drop(pumped.given);
+        let mut sent = Vec::new();
+        while let Some(bytes) = pumped.sent.recv().await {
+            sent.push(wire::decode_append(bytes.into()).expect("whole").leader_commit.map(|id| id.index));
+        }
+        assert_eq!(sent, [Some(6)], "nothing is forgotten at the end");
+    }
+
+    #[tokio::test]
+    async fn news_of_a_commit_travels_alone_where_no_entries_come() {
+        let mut pumped = Pumped::new(request(&[5], 4), Duration::from_millis(1));
+        assert_eq!(pumped.next().await, Some((1, 4)));
+        for commit in 5..8 {
+            pumped.give(request(&[], commit)).await;
+            assert_eq!(pumped.next().await, Some((0, commit)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_does_not_wait_nor_does_what_has_no_patience() {
+        let mut probe = Pumped::new(request(&[], 4), FOR_EVER);
+        assert_eq!(probe.next().await, Some((0, 4)));
+        let mut hasty = Pumped::new(request(&[], 4), Duration::ZERO);
+        for commit in 4..7 {
+            assert_eq!(hasty.next().await, Some((0, commit)));
+            hasty.give(request(&[], commit + 1)).await;
+        }
     }
 }

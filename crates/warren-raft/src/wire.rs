@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, Bytes};
 use openraft::raft::StreamAppendError;
 
+use warren_rpc::Rope;
+
 use crate::types::{
     AppendRequest, AppendResponse, AppendResult, Entry, LogId, Member, Membership, Payload, SnapshotMeta,
     StoredMembership, TransferRequest, Vote, VoteRequest, VoteResponse, log_id,
@@ -225,9 +227,10 @@ pub(crate) fn decode_log_id(bytes: Bytes) -> Read<Option<LogId>> {
     Ok(log_id)
 }
 
-pub(crate) fn encode_append(request: &AppendRequest) -> Bytes {
-    let entries: usize = request.entries.iter().map(|entry| 21 + entry.payload.data().len()).sum();
-    let mut out = Vec::with_capacity(64 + entries);
+/// The entries' payloads stay where they are.
+pub(crate) fn encode_append(request: &AppendRequest) -> Rope {
+    let mut pieces = Vec::with_capacity(2 * request.entries.len() + 1);
+    let mut out = Vec::with_capacity(96);
     put_vote(&request.vote, &mut out);
     put_maybe_log_id(request.prev_log_id.as_ref(), &mut out);
     put_maybe_log_id(request.leader_commit.as_ref(), &mut out);
@@ -235,9 +238,12 @@ pub(crate) fn encode_append(request: &AppendRequest) -> Bytes {
     for entry in &request.entries {
         put_log_id(&entry.log_id, &mut out);
         out.push(entry.payload.kind().number());
-        put_bytes(entry.payload.data(), &mut out);
+        put_count(entry.payload.data().len(), &mut out);
+        pieces.push(std::mem::take(&mut out).into());
+        pieces.push(entry.payload.data().clone());
     }
-    out.into()
+    pieces.push(out.into());
+    pieces.into()
 }
 
 pub(crate) fn decode_append(bytes: Bytes) -> Read<AppendRequest> {
@@ -410,7 +416,7 @@ mod tests {
             ],
             leader_commit: None,
         };
-        let bytes = encode_append(&request);
+        let bytes = Bytes::from(encode_append(&request));
         let read = decode_append(bytes.clone()).unwrap();
         assert_eq!(
             (read.vote, read.prev_log_id, &read.entries),

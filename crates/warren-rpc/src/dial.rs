@@ -27,8 +27,15 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) type Client = MemberClient<Channel>;
 
+/// A client over that connection.
+pub(crate) fn client(channel: Channel) -> Client {
+    MemberClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
 /// Connects to `HOST:PORT`.
-pub(crate) async fn dial(address: &str, security: &Security) -> Result<Client, HelloError> {
+pub(crate) async fn dial(address: &str, security: &Security) -> Result<Channel, HelloError> {
     let unreachable = |reason: String| HelloError::Unreachable { address: address.to_owned(), reason };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
@@ -46,9 +53,7 @@ pub(crate) async fn dial(address: &str, security: &Security) -> Result<Client, H
     });
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await;
     match connecting {
-        Ok(Ok(channel)) => Ok(MemberClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)),
+        Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => match tls::cause::<OpenError>(&error) {
             Some(OpenError::Io(io)) if io.kind() == io::ErrorKind::ConnectionRefused => {
                 Err(HelloError::ConnectionRefused { address: address.to_owned() })

@@ -5,6 +5,7 @@
 //! Spine 7 and 10 pass here between nodes. It knows no Raft, queue or catalogue: groups are numbers and payloads
 //! are bytes.
 
+mod bulk;
 mod dial;
 mod error;
 mod generated;
@@ -18,6 +19,7 @@ mod service;
 mod throttle;
 pub mod tls;
 
+pub use bulk::Rope;
 pub use error::{CallError, HelloError, RpcError, ServeError};
 pub use hello::{ClusterId, Hello, PROTOCOL};
 pub use liveness::{PeerState, PeerStatus, PeerTable};

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use warren_types::NodeId;
 
-use crate::dial::{Client, dial};
+use crate::dial::{Client, client, dial};
 use crate::generated::Beat;
 use crate::peers::Shared;
 use crate::{Hello, HelloError, PROTOCOL, PeerState};
@@ -29,6 +30,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Connection {
     pub(crate) urgent: Client,
     pub(crate) bulk: Client,
+    /// The bulk connection, for streams of frames.
+    pub(crate) streams: Channel,
 }
 
 /// One peer: what others need of it while its task keeps it connected.
@@ -146,13 +149,14 @@ async fn connect(
     address: &str,
 ) -> Result<(Connection, Beats, Hello), HelloError> {
     let ours = shared.hello();
-    let mut urgent = dial(address, &shared.security).await?;
+    let mut urgent = client(dial(address, &shared.security).await?);
     let hello = greet(&mut urgent, shared, address).await?;
     if hello.node != link.node {
         let (found, expected) = (hello.node, link.node);
         return Err(HelloError::OtherNode { address: address.to_owned(), found, expected });
     }
-    let bulk = dial(address, &shared.security).await?;
+    let streams = dial(address, &shared.security).await?;
+    let bulk = client(streams.clone());
     let (outbound, beats) = mpsc::channel(4);
     let mut request = Request::new(ReceiverStream::new(beats));
     ours.caller().write(request.metadata_mut());
@@ -163,7 +167,7 @@ async fn connect(
         Ok(Err(status)) => return Err(unreachable(status.message().to_owned())),
         Err(_) => return Err(unreachable("no liveness stream in time".to_owned())),
     };
-    Ok((Connection { urgent, bulk }, Beats { outbound, inbound }, hello))
+    Ok((Connection { urgent, bulk, streams }, Beats { outbound, inbound }, hello))
 }
 
 /// Beats until the connection breaks, the peer has been silent for too long, or it is forgotten or moved. Returns

@@ -6,15 +6,16 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::{Request, Status, Streaming};
 use warren_types::{GroupId, NodeId, QueueHost, ShardId};
 
-use crate::dial::dial;
+use crate::bulk::{self, Rope};
+use crate::dial::{client, dial};
 use crate::generated::{Beat, CallRequest, Frame};
 use crate::link::{self, Connection, Link, greet};
 use crate::tls::Security;
@@ -28,7 +29,7 @@ const URGENT_BYTES: usize = 64 * 1024;
 pub(crate) const TARGET_HEADER: &str = "warren-target";
 
 /// Both directions of a stream. Dropping either half closes the stream.
-pub type StreamPair = (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>);
+pub type StreamPair = (mpsc::Sender<Rope>, mpsc::Receiver<Bytes>);
 
 /// This node's peers. A cheap handle; the connections live as long as the last one.
 #[derive(Clone)]
@@ -143,7 +144,7 @@ impl Peers {
     /// # Errors
     /// [`HelloError`]: nobody, or somebody who may not talk to this node.
     pub async fn hello(&self, address: &str) -> Result<Hello, HelloError> {
-        let mut client = dial(address, &self.shared.security).await?;
+        let mut client = client(dial(address, &self.shared.security).await?);
         greet(&mut client, &self.shared, address).await
     }
 
@@ -180,10 +181,7 @@ impl Peers {
     /// # Errors
     /// [`RpcError`]: not connected, or refused. Later errors show as the end of the stream.
     pub async fn append_stream(&self, node: NodeId, group: GroupId) -> Result<StreamPair, RpcError> {
-        let mut client = self.connection(node)?.bulk;
-        let (outbound, request, open) = self.stream_request(group.0.to_string());
-        let response = client.append(request).await;
-        stream_pair(node, outbound, response, open)
+        self.open_stream(node, "/warren.member.v1.Member/Append", group.0.to_string()).await
     }
 
     /// Opens a session with a host of queues on a peer, over the bulk connection.
@@ -191,10 +189,7 @@ impl Peers {
     /// # Errors
     /// As [`Peers::append_stream`].
     pub async fn open_session(&self, node: NodeId, host: QueueHost) -> Result<StreamPair, RpcError> {
-        let mut client = self.connection(node)?.bulk;
-        let (outbound, request, open) = self.stream_request(host_to_header(host));
-        let response = client.session(request).await;
-        stream_pair(node, outbound, response, open)
+        self.open_stream(node, "/warren.member.v1.Member/Session", host_to_header(host)).await
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -207,39 +202,31 @@ impl Peers {
         connection.ok_or(RpcError::NotConnected(node))
     }
 
-    /// The request ends when its sender is dropped, and when [`Open`] is: HTTP/2 lets one direction go on alone.
-    fn stream_request(
+    /// The request ends when its sender is dropped, and when the answers have: HTTP/2 lets one direction go on alone.
+    async fn open_stream(
         &self,
+        node: NodeId,
+        path: &'static str,
         target: String,
-    ) -> (mpsc::Sender<Bytes>, Request<impl Stream<Item = Frame> + Send + 'static + use<>>, Open) {
+    ) -> Result<StreamPair, RpcError> {
+        let channel = self.connection(node)?.streams;
         let (outbound, frames) = mpsc::channel(STREAM_FRAMES);
-        let (open, closed) = oneshot::channel();
+        let (open, closed) = oneshot::channel::<()>();
         let frames = ReceiverStream::new(frames).take_until(closed);
-        let mut request = Request::new(frames.map(|payload| Frame { payload }));
-        self.shared.hello.read().caller().write(request.metadata_mut());
+        let mut metadata = MetadataMap::new();
+        self.shared.hello.read().caller().write(&mut metadata);
         if let Ok(value) = MetadataValue::<Ascii>::try_from(target) {
-            request.metadata_mut().insert(TARGET_HEADER, value);
+            metadata.insert(TARGET_HEADER, value);
         }
-        (outbound, request, Open(open))
+        let opened = bulk::open(channel, path, metadata, Box::pin(frames)).await;
+        let frames = opened.map_err(|status| broken(node, &status))?;
+        let (inbound_sender, inbound) = mpsc::channel(STREAM_FRAMES);
+        tokio::spawn(async move {
+            pump(frames, inbound_sender).await;
+            drop(open);
+        });
+        Ok((outbound, inbound))
     }
-}
-
-/// Keeps a stream's request open.
-struct Open(oneshot::Sender<()>);
-
-fn stream_pair(
-    node: NodeId,
-    outbound: mpsc::Sender<Bytes>,
-    response: Result<Response<Streaming<Frame>>, Status>,
-    open: Open,
-) -> Result<StreamPair, RpcError> {
-    let frames = response.map_err(|status| broken(node, &status))?.into_inner();
-    let (inbound_sender, inbound) = mpsc::channel(STREAM_FRAMES);
-    tokio::spawn(async move {
-        pump(frames, inbound_sender).await;
-        drop(open.0);
-    });
-    Ok((outbound, inbound))
 }
 
 /// Moves frames from the wire to their reader until either is gone.

@@ -91,7 +91,7 @@ async fn talk(peers: &Peers, node: NodeId) {
     let (outbound, mut inbound) = peers.append_stream(node, GroupId(1)).await.unwrap();
     let sending = tokio::spawn(async move {
         for number in 0..200_u32 {
-            outbound.send(Bytes::from(number.to_le_bytes().repeat(20_000))).await.unwrap();
+            outbound.send(Bytes::from(number.to_le_bytes().repeat(20_000)).into()).await.unwrap();
         }
     });
     for number in 0..200_u32 {

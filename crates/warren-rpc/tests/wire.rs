@@ -150,7 +150,7 @@ async fn large_bodies_pass_in_calls_and_streams() {
     assert_eq!(answer.len(), body.len() + 6);
     let (sender, mut receiver) = a.peers.append_stream(B, GroupId(1)).await.unwrap();
     for _ in 0..3 {
-        sender.send(body.clone()).await.unwrap();
+        sender.send(body.clone().into()).await.unwrap();
     }
     for _ in 0..3 {
         assert_eq!(receiver.recv().await.unwrap(), body);
@@ -163,7 +163,7 @@ async fn a_session_names_its_host_and_ends_with_either_half() {
     for host in [QueueHost::Shard(ShardId(12)), QueueHost::Node(B)] {
         let (sender, mut receiver) = a.peers.open_session(B, host).await.unwrap();
         assert_eq!(receiver.recv().await.unwrap(), format!("1 at {host}"));
-        sender.send(Bytes::from_static(b"frame")).await.unwrap();
+        sender.send(Bytes::from_static(b"frame").into()).await.unwrap();
         assert_eq!(receiver.recv().await.unwrap(), "frame");
         drop(sender);
         assert_eq!(receiver.recv().await, None);
@@ -179,14 +179,15 @@ async fn a_stream_whose_reader_stalls_stops_neither_other_streams_nor_calls() {
     let (stalled, _answers) = a.peers.append_stream(B, GroupId(9)).await.unwrap();
     let body = Bytes::from(vec![1; 1 << 20]);
     let mut sent = 0;
-    while let Ok(result) = tokio::time::timeout(Duration::from_millis(300), stalled.send(body.clone())).await
+    while let Ok(result) =
+        tokio::time::timeout(Duration::from_millis(300), stalled.send(body.clone().into())).await
     {
         result.unwrap();
         sent += 1;
         assert!(sent < 200, "what waits must be bounded");
     }
     let (sender, mut receiver) = a.peers.append_stream(B, GroupId(1)).await.unwrap();
-    sender.send(body.clone()).await.unwrap();
+    sender.send(body.clone().into()).await.unwrap();
     assert_eq!(tokio::time::timeout(PATIENCE, receiver.recv()).await.unwrap().unwrap(), body);
     let began = Instant::now();
     a.peers.call(B, GroupId(3), 7, Bytes::new(), PATIENCE).await.unwrap();

@@ -33,6 +33,12 @@ impl HostLeader {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Until when acknowledgements may wait for company: [`flush`](Self::flush) is due then, a little later does no harm.
+    #[must_use]
+    pub fn lazy_until(&self) -> Option<UnixMillis> {
+        self.lazy_until
+    }
+
     /// Takes the settings of all queues anew where the catalogue has changed.
     pub(super) fn refresh(&mut self, now: UnixMillis, directory: &dyn QueueDirectory) {
         let revision = Some(directory.revision());

@@ -16,9 +16,11 @@ impl HostLeader {
     /// record goes out for the mark alone.
     pub(super) fn propose(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
         let cut = Cut { bytes: self.config.record_bytes, messages: self.config.record_messages };
+        self.note_lazy(now);
         while self.in_flight.len() < self.config.proposals_in_flight.max(1)
-            && (self.gather.has_ops() || !self.awaiting_mark.is_empty())
+            && (self.gather.has_ops() && self.lazy_until.is_none() || !self.awaiting_mark.is_empty())
         {
+            self.lazy_until = None;
             let lives = |queue: QueueId| self.queues.contains_key(&LaneId::split(queue).0);
             let (mut ops, promises) = self.gather.take(cut, lives);
             self.note_learned(&mut ops);
@@ -50,6 +52,17 @@ impl HostLeader {
         {
             self.promise(promises, outputs);
         }
+    }
+
+    /// Acknowledgements that nobody waits for wait for company: at a low rate they would else cost as much as publishes.
+    fn note_lazy(&mut self, now: UnixMillis) {
+        if !self.gather.has_ops() || self.gather.is_urgent() {
+            self.lazy_until = None;
+            return;
+        }
+        let latest = UnixMillis(now.0.saturating_add(self.config.settle_within_ms));
+        let until = self.lazy_until.map_or(latest, |until| until.min(latest));
+        self.lazy_until = Some(until).filter(|until| now < *until);
     }
 
     /// What a home has learned goes with what it has yet to learn, so that neither grows.

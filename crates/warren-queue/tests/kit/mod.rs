@@ -75,8 +75,9 @@ impl QueueDirectory for Directory {
     }
 }
 
+/// Acknowledgements are recorded at once, so that what they do shows at once.
 pub fn config() -> LeaderConfig {
-    LeaderConfig::new(QueueHost::Shard(ShardId(1)))
+    LeaderConfig { settle_within_ms: 0, ..LeaderConfig::new(QueueHost::Shard(ShardId(1))) }
 }
 
 pub fn message(text: &str) -> Message {
