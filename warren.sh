@@ -232,6 +232,16 @@ chaos() {
     "${run[@]}" env WARREN_BIN="${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren}" "$CACHE/venv/bin/python" -m chaos "$@"
 }
 
+# overload [--full] [-k NAME]: floods, hoards and hostile octets.
+overload() {
+    need_cargo
+    need_packages curl openssl
+    need_venv venv requirements.txt
+    cargo build --locked -p warren
+    ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+    suites "tests/overload" "$@"
+}
+
 fuzz() {
     need_cargo
     cargo build --locked -p warren-fuzz
@@ -254,6 +264,7 @@ usage() {
 ./warren.sh test     all tests (formatting, clippy, crates, real clients against real clusters)
 ./warren.sh check    formatting and clippy only
 ./warren.sh chaos    break clusters on purpose and judge what clients saw: ./warren.sh chaos --list (needs root)
+./warren.sh overload floods, hoards and hostile octets against clusters: ./warren.sh overload [--full] [-k NAME]
 ./warren.sh fuzz     hostile octets for all decoders: ./warren.sh fuzz --seconds 60
 ./warren.sh simulate whole clusters in one thread, each from a seed: ./warren.sh simulate --seconds 300 [--seed N]
 ./warren.sh bench    the load generator: ./warren.sh bench run --help
@@ -269,6 +280,7 @@ case ${1:-help} in
     clean) clean ;;
     bench) shift; bench "$@" ;;
     chaos) shift; chaos "$@" ;;
+    overload) shift; overload "$@" ;;
     fuzz) shift; fuzz "$@" ;;
     simulate) shift; simulate "$@" ;;
     help | -h | --help) usage ;;

@@ -2,7 +2,7 @@
 //! same for both ends of a connection. Knows no queue, exchange or permission.
 //! Before: `connection`. After: `channel/publish.rs`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use warren_types::{AmqpError, ReplyCode};
 
 use crate::error::MethodId;
@@ -26,7 +26,7 @@ pub(crate) enum Incoming<M> {
     /// The method.
     AwaitingHeader { method: M },
     /// The header, and perhaps some of the body; `missing` is above 0.
-    AwaitingBody { method: M, properties: Bytes, body: BytesMut, missing: u64 },
+    AwaitingBody { method: M, properties: Bytes, body: Vec<u8>, missing: u64 },
 }
 
 /// Why frames are not content.
@@ -139,7 +139,7 @@ impl<M> Incoming<M> {
         if size == 0 {
             return Ok(Some(Complete { method, properties, body: Bytes::new() }));
         }
-        *self = Self::AwaitingBody { method, properties, body: BytesMut::new(), missing: size };
+        *self = Self::AwaitingBody { method, properties, body: Vec::new(), missing: size };
         Ok(None)
     }
 
@@ -155,17 +155,44 @@ impl<M> Incoming<M> {
         if missing == 0 && body.is_empty() {
             return Ok(Some(Complete { method, properties, body: payload }));
         }
-        if body.is_empty() {
+        if body.capacity() - body.len() < payload.len() {
             // As much as the message will need, but no more than a few times what has really come: a header alone
             // must not make us set aside its announced size.
-            let ahead = got.saturating_mul(8).min(missing.saturating_add(got));
-            body.reserve(usize::try_from(ahead).unwrap_or_default());
+            let come = body.len() as u64 + got;
+            let ahead = come.saturating_mul(if body.is_empty() { 8 } else { 1 }).saturating_add(got);
+            let ahead = ahead.min(missing.saturating_add(got));
+            body.reserve_exact(usize::try_from(ahead).unwrap_or_default());
         }
         body.extend_from_slice(&payload);
         if missing == 0 {
-            return Ok(Some(Complete { method, properties, body: body.freeze() }));
+            return Ok(Some(Complete { method, properties, body: Bytes::from(body) }));
         }
         *self = Self::AwaitingBody { method, properties, body, missing };
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_takes_no_more_than_a_few_times_what_came_and_never_more_than_was_announced() {
+        let piece = Bytes::from(vec![1; 1000]);
+        let mut header = vec![0, 60, 0, 0];
+        header.extend(100_500_u64.to_be_bytes());
+        header.extend([0, 0]);
+        let mut incoming = Incoming::Idle;
+        incoming.begin(());
+        assert_eq!(incoming.on_header(&header.into(), u64::MAX), Ok(None));
+        assert_eq!(incoming.held_bytes(), 0, "a header alone sets nothing aside");
+        for pieces in 1..=100_u64 {
+            assert_eq!(incoming.on_body(piece.clone()), Ok(None));
+            let held = incoming.held_bytes();
+            assert!((pieces * 1000..=100_500.min(pieces * 10_000)).contains(&held), "{held} after {pieces}");
+        }
+        assert_eq!(incoming.held_bytes(), 100_500);
+        let complete = incoming.on_body(Bytes::from(vec![1; 500])).unwrap().unwrap();
+        assert_eq!(complete.body, vec![1; 100_500]);
     }
 }

@@ -25,6 +25,7 @@ use warren_types::{
 use crate::alarm::Alarms;
 use crate::config::BrokerConfig;
 use crate::host::Hosts;
+use crate::incoming::Incoming;
 use crate::limits;
 use crate::registry::Connections;
 use crate::request::{CATALOGUE_DEADLINE, Caller, catalogue_failed};
@@ -54,6 +55,7 @@ pub(crate) struct Broker {
     sessions: RwLock<HashMap<QueueHost, SessionHandle>>,
     connections: Connections,
     alarms: Alarms,
+    incoming: Incoming,
     next_subscription: AtomicU64,
     misses: Misses,
     this: OnceLock<std::sync::Weak<Broker>>,
@@ -108,7 +110,13 @@ impl Broker {
             max_message_size: config.max_message_size_bytes,
             ..ConnectionConfig::default()
         };
+        // One message of the largest size may come whatever that is.
+        let machine = ConnectionConfig {
+            max_held_bytes: machine.max_held_bytes.max(config.max_message_size_bytes),
+            ..machine
+        };
         let alarms = Alarms::new(&config);
+        let incoming = Incoming::new(alarms.resources().memory_limit);
         let broker = Arc::new(Self {
             config,
             machine_tls: Arc::new(ConnectionConfig { offers_external: true, ..machine.clone() }),
@@ -122,6 +130,7 @@ impl Broker {
             sessions: RwLock::default(),
             connections: Connections::default(),
             alarms,
+            incoming,
             next_subscription: AtomicU64::new(0),
             misses: Misses::default(),
             this: OnceLock::new(),
@@ -168,6 +177,10 @@ impl Broker {
 
     pub(crate) fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    pub(crate) fn incoming(&self) -> &Incoming {
+        &self.incoming
     }
 
     pub(crate) fn catalogue(&self) -> &CatalogueHandle {

@@ -75,6 +75,10 @@ pub struct BrokerConfig {
     pub handshake_timeout_ms: u64,
     /// Most client connections. Default 100,000.
     pub max_connections: usize,
+    /// Most connections on the cluster port. Default 2048.
+    pub cluster_connections_max: usize,
+    /// Files that RocksDB keeps open. Default 512.
+    pub store_open_files: i32,
     /// Ready messages that the shards this node leads keep in memory, all together. Default 128 MiB.
     pub cache_bytes: u64,
     /// How long a stop waits for clients and leaders to move. Milliseconds. Default 20,000.
@@ -124,6 +128,8 @@ impl Default for BrokerConfig {
             consumer_timeout_ms: 1_800_000,
             handshake_timeout_ms: 10_000,
             max_connections: 100_000,
+            cluster_connections_max: warren_rpc::CONNECTIONS_MAX,
+            store_open_files: 512,
             cache_bytes: 128 * 1024 * 1024,
             shutdown_timeout_ms: 20_000,
             disk_free_limit_bytes: 50_000_000,

@@ -135,7 +135,7 @@ impl Undertaker {
         }
         for (host, batch) in batches {
             let session = self.broker.session(host);
-            match session.inputs().try_send(SessionInput::Publish(batch)) {
+            match session.inputs().try_send(SessionInput::publish(batch)) {
                 Ok(()) => {}
                 // One host that takes nothing now must not hold up the others.
                 Err(TrySendError::Full(input)) => {
@@ -163,6 +163,7 @@ impl Undertaker {
                 | ConnectionEvent::Cancelled(_)
                 | ConnectionEvent::Describe(_)
                 | ConnectionEvent::AlarmsOver
+                | ConnectionEvent::TurnSeen
                 | ConnectionEvent::Close(_) => {}
             }
         }

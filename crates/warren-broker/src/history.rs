@@ -106,7 +106,7 @@ impl<'a> Replay<'a> {
         let mut missing: usize = batches.values().map(Vec::len).sum();
         let confirmed = async {
             for (host, batch) in batches {
-                self.broker.session(host).inputs().send(SessionInput::Publish(batch)).await.ok()?;
+                self.broker.session(host).inputs().send(SessionInput::publish(batch)).await.ok()?;
             }
             let mut events = Vec::new();
             while missing > 0 {
@@ -121,6 +121,7 @@ impl<'a> Replay<'a> {
                         ConnectionEvent::Deliver { .. }
                         | ConnectionEvent::Cancelled(_)
                         | ConnectionEvent::AlarmsOver
+                        | ConnectionEvent::TurnSeen
                         | ConnectionEvent::Describe(_)
                         | ConnectionEvent::Close(_) => {}
                     }

@@ -12,6 +12,7 @@ mod delay;
 mod history;
 mod host;
 mod identity;
+mod incoming;
 mod limits;
 mod listener;
 mod mailbox;
@@ -25,6 +26,7 @@ mod request;
 mod router;
 pub mod security;
 mod session;
+mod stalled;
 pub mod tls;
 
 pub use alarm::{AlarmSet, Resources};

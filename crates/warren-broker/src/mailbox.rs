@@ -69,6 +69,16 @@ impl<T> Mailbox<T> {
         count
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items.len()
+    }
+
+    /// The sum over all that wait.
+    pub(crate) fn sum(&self, of_one: impl Fn(&T) -> u64) -> u64 {
+        self.state.lock().items.iter().map(of_one).sum()
+    }
+
     /// Takes no more; the receiver gets what is there and then 0.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -1,7 +1,6 @@
 //! A whole node, readable top to bottom: what is opened, in what order, and how it stops.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ use crate::operator::Operator;
 use crate::remote::RemoteSessions;
 use crate::security::{self, Renewable, Security};
 use crate::tls::{ServerTls, TlsError};
-use crate::{alarm, clock, connection, dead_letter, listener};
+use crate::{alarm, clock, connection, dead_letter, listener, stalled};
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
@@ -132,7 +131,7 @@ impl Node {
         let directory = config.data_dir.join("store");
         let store = {
             let directory = directory.clone();
-            let options = store_options(&config.data_dir);
+            let options = store_options(&config);
             blocking(move || Store::open(&directory, options)).await
         };
         let store = match store {
@@ -153,7 +152,8 @@ impl Node {
         let renewables = [Some(Renewable::Cluster(renewing)), listener_tls];
         tokio::spawn(security::follow(renewables.into_iter().flatten().collect(), running.clone()));
         let peers = broker.peers().clone();
-        tokio::spawn(serve_nodes(cluster, peers, services, running));
+        let most = broker.config().cluster_connections_max;
+        tokio::spawn(serve_nodes(cluster, peers, services, most, running));
 
         let addresses = |listeners: &[TcpListener]| -> Vec<SocketAddr> {
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
@@ -272,6 +272,7 @@ impl Node {
         tokio::spawn(watch_peers(Arc::clone(&broker), running.clone()));
         tokio::spawn(alarm::measure(Arc::clone(&broker), store.clone(), running.clone()));
         tokio::spawn(alarm::follow_peers(Arc::clone(&broker), running.clone()));
+        tokio::spawn(stalled::watch(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
         let admin = Arc::new(Operator::new(Arc::clone(&broker)));
@@ -342,13 +343,18 @@ impl Node {
 }
 
 /// The store's defaults, with less log where the disk is small.
-fn store_options(data_dir: &Path) -> StoreOptions {
+fn store_options(config: &BrokerConfig) -> StoreOptions {
+    let (data_dir, open_files) = (&config.data_dir, config.store_open_files);
     let defaults = StoreOptions::default();
-    let disk = rustix::fs::statvfs(data_dir).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    // The log keeps its files open: half of what RocksDB may have.
+    let of_files = u64::try_from(open_files / 2).unwrap_or(1).saturating_mul(defaults.log_segment_bytes);
+    let disk =
+        rustix::fs::statvfs(data_dir.as_path()).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
     let share = disk.map_or(u64::MAX, |bytes| bytes / LOG_SHARE_OF_DISK).max(LOG_BYTES_MIN);
     StoreOptions {
         must_exist: identity::has_store(data_dir),
-        log_bytes: defaults.log_bytes.min(share),
+        log_bytes: defaults.log_bytes.min(share).min(of_files),
+        open_files,
         ..defaults
     }
 }
@@ -468,8 +474,14 @@ async fn tell_dead(broker: &Broker, node: NodeId) {
     }
 }
 
-async fn serve_nodes(listener: TcpListener, peers: Peers, services: Services, running: CancellationToken) {
-    if let Err(error) = warren_rpc::serve(listener, peers, services, running.cancelled()).await {
+async fn serve_nodes(
+    listener: TcpListener,
+    peers: Peers,
+    services: Services,
+    most: usize,
+    running: CancellationToken,
+) {
+    if let Err(error) = warren_rpc::serve(listener, peers, services, most, running.cancelled()).await {
         error!(%error, "the cluster listener failed: other nodes cannot reach this one");
     }
 }

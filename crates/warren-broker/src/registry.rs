@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use warren_proto::operate::ClientCounts;
 use warren_types::{AmqpError, ConnectionId, PublishToken, QueueHost, QueueId, SubscriptionId};
 
@@ -29,6 +29,8 @@ pub(crate) enum ConnectionEvent {
     Describe(oneshot::Sender<Vec<ChannelInfo>>),
     /// No alarm is left: a publisher that was stopped goes on.
     AlarmsOver,
+    /// It has had its turn for a while ([`crate::incoming`]).
+    TurnSeen,
     /// An operator or the node's stop closes it.
     Close(AmqpError),
 }
@@ -38,6 +40,74 @@ pub(crate) enum ConnectionEvent {
 pub(crate) struct Registered {
     pub(crate) mailbox: Arc<Mailbox<ConnectionEvent>>,
     pub(crate) info: Mutex<ConnectionInfo>,
+    pub(crate) flow: Flow,
+    /// Ends it without a word: its client takes nothing.
+    pub(crate) cut: Notify,
+}
+
+/// What goes to the client, as its task notes it.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// Octets that the socket has taken.
+    written: AtomicU64,
+    /// Octets that wait for it.
+    unwritten: AtomicU64,
+}
+
+impl Flow {
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_written(&self, octets: usize) {
+        self.written.fetch_add(octets as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_unwritten(&self, octets: usize) {
+        self.unwritten.store(octets as u64, Ordering::Relaxed);
+    }
+}
+
+impl Registered {
+    /// Bytes that wait for its client.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let deliveries = self.mailbox.sum(|event| match event {
+            ConnectionEvent::Deliver { deliveries, .. } => {
+                deliveries.iter().map(|delivery| delivery.message.size() as u64).sum()
+            }
+            ConnectionEvent::Confirmed(_)
+            | ConnectionEvent::Rejected(_)
+            | ConnectionEvent::Cancelled(_)
+            | ConnectionEvent::Describe(_)
+            | ConnectionEvent::AlarmsOver
+            | ConnectionEvent::TurnSeen
+            | ConnectionEvent::Close(_) => 0,
+        });
+        self.flow.unwritten.load(Ordering::Relaxed) + deliveries
+    }
+}
+
+/// A connection that nobody serves.
+#[cfg(test)]
+pub(crate) fn registered() -> Registered {
+    let info = ConnectionInfo {
+        id: ConnectionId(1),
+        name: String::new(),
+        user_provided_name: None,
+        user: String::new(),
+        vhost: String::new(),
+        channels: 0,
+        connected_at: 0,
+        heartbeat_s: 0,
+        frame_max: 0,
+        client_properties: warren_types::FieldTable::default(),
+        node: warren_types::NodeId(1),
+        open: Vec::new(),
+        blocked: false,
+        tls: None,
+    };
+    let mailbox = Arc::new(Mailbox::new());
+    Registered { mailbox, info: Mutex::new(info), flow: Flow::default(), cut: Notify::new() }
 }
 
 /// The node itself as a publisher, of dead letters; clients' connections are numbered from 1.
@@ -124,6 +194,16 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.open.read().len()
+    }
+
+    /// Those whose client has as much to take as is written ahead.
+    pub(crate) fn slow(&self) -> Vec<(ConnectionId, Arc<Registered>)> {
+        let open = self.open.read();
+        let slow = |registered: &&Arc<Registered>| {
+            registered.flow.unwritten.load(Ordering::Relaxed) >= crate::connection::OUT_MAX as u64
+        };
+        let slow = open.iter().filter(|(_, registered)| slow(registered));
+        slow.map(|(id, registered)| (*id, Arc::clone(registered))).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Registered>> {

@@ -3,6 +3,8 @@
 //!
 //! Before: `request::publish`. After: `host`, in process or through `warren-rpc`.
 
+mod handle;
+
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,17 +18,15 @@ use warren_proto::session::{Answer, Ask, Delivery, HomeFrame, LeaderFrame, Subsc
 use warren_queue::{HomeConfig, HomeOutput, HomeSession, SessionKey, stream_offset};
 use warren_rpc::Rope;
 use warren_types::{
-    AMQPValue, GroupId, NodeId, Position, PositionRange, PublishToken, QueueHost, QueueId, RequestId,
-    SessionPublish, SubscriptionId,
+    AMQPValue, GroupId, NodeId, Position, PositionRange, QueueHost, QueueId, RequestId, SubscriptionId,
 };
 
+pub(crate) use self::handle::{SessionHandle, SessionInput};
 use crate::broker::Broker;
 use crate::host::HostInput;
 use crate::mailbox::Mailbox;
 use crate::registry::ConnectionEvent;
 
-/// Inputs that may wait for a session; each is a batch of one connection's read.
-const INPUTS_MAX: usize = 128;
 /// Inputs taken before the outputs are looked after.
 const INPUTS_PER_TURN: usize = 64;
 /// Frames from a leader taken in one turn.
@@ -38,78 +38,9 @@ const RETRY_MAX: Duration = Duration::from_millis(50);
 /// Before the second attempt; doubled each time. The first is made at once.
 const RETRY_MIN: Duration = Duration::from_millis(1);
 
-/// What connections ask of a session.
-pub(crate) enum SessionInput {
-    Publish(Vec<(PublishToken, SessionPublish)>),
-    Subscribe {
-        subscribe: Subscribe,
-        mailbox: Arc<Mailbox<ConnectionEvent>>,
-        outcome: oneshot::Sender<SubscribeOutcome>,
-    },
-    Unsubscribe(SubscriptionId),
-    SetPrefetch {
-        subscription: SubscriptionId,
-        prefetch: u32,
-    },
-    Settle {
-        queue: QueueId,
-        positions: Vec<Position>,
-        rejected: bool,
-    },
-    GiveBack {
-        queue: QueueId,
-        positions: Vec<Position>,
-        failed: bool,
-        delivered: bool,
-    },
-    Credit {
-        subscription: SubscriptionId,
-        messages: u32,
-        bytes: u64,
-    },
-    Ask {
-        ask: Ask,
-        answer: oneshot::Sender<Answer>,
-    },
-    /// Tells when all that was settled and given back so far is recorded.
-    Recorded(oneshot::Sender<()>),
-}
-
-/// The way to a session's task.
-#[derive(Clone)]
-pub(crate) struct SessionHandle {
-    inputs: mpsc::Sender<SessionInput>,
-}
-
-impl SessionHandle {
-    /// A session that takes nothing: the node is stopping.
-    pub(crate) fn stopped() -> Self {
-        Self { inputs: mpsc::channel(1).0 }
-    }
-
-    pub(crate) fn inputs(&self) -> &mpsc::Sender<SessionInput> {
-        &self.inputs
-    }
-
-    /// Waits until everything that was settled and given back so far is recorded, or the node is stopping.
-    pub(crate) async fn recorded(&self) {
-        let (told, recorded) = oneshot::channel();
-        if self.inputs.send(SessionInput::Recorded(told)).await.is_ok() {
-            let _stopping = recorded.await;
-        }
-    }
-
-    /// Asks and waits. `None` when the node is stopping.
-    pub(crate) async fn ask(&self, ask: Ask) -> Option<Answer> {
-        let (answer, answered) = oneshot::channel();
-        self.inputs.send(SessionInput::Ask { ask, answer }).await.ok()?;
-        answered.await.ok()
-    }
-}
-
 /// Starts the session with a host.
 pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
-    let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+    let (handle, receiver) = SessionHandle::new();
     let config = HomeConfig::new(broker.session_id(), broker.node(), broker.incarnation());
     let task = SessionTask {
         broker: Arc::clone(broker),
@@ -129,7 +60,7 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         outputs: Vec::new(),
     };
     tokio::spawn(task.run());
-    SessionHandle { inputs }
+    handle
 }
 
 /// The stream to a leader.
@@ -481,8 +412,8 @@ impl SessionTask {
 
     fn take(&mut self, input: SessionInput) {
         match input {
-            SessionInput::Publish(publishes) => {
-                for (token, publish) in publishes {
+            SessionInput::Publish { batch, .. } => {
+                for (token, publish) in batch {
                     self.home.publish(token, publish);
                 }
             }

@@ -23,8 +23,6 @@ use crate::error::ApiError;
 use crate::path::Resource;
 use crate::{Management, api, prometheus};
 
-/// Connections of one listener at a time; more wait in the backlog.
-const CONNECTIONS_MAX: usize = 512;
 /// A TLS handshake must be over within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request's head must be here within this, also on a connection that is kept open between requests.
@@ -49,16 +47,18 @@ pub enum ListenerKind {
     Metrics,
 }
 
-/// Serves until `stop` is cancelled, with TLS if `tls` is given, then lets open requests end, for a few seconds at most.
+/// Serves until `stop` is cancelled, with TLS if `tls` is given: `most` connections at a time; more wait in the backlog.
+/// Then it lets open requests end, for a few seconds at most.
 pub async fn serve(
     management: Management,
     listener: TcpListener,
     kind: ListenerKind,
+    most: usize,
     tls: Option<ServerTls>,
     stop: CancellationToken,
 ) {
     let shared = Arc::new(Shared { management, kind, tls, started: Instant::now() });
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(most));
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -213,7 +213,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(management, listener, kind, None, stop.clone()));
+        let server = tokio::spawn(serve(management, listener, kind, 9, None, stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(bytes).await.unwrap();
         let mut read = Vec::new();
@@ -260,7 +260,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(Management::new(), listener, ListenerKind::Api, None, stop.clone()));
+        let server =
+            tokio::spawn(serve(Management::new(), listener, ListenerKind::Api, 9, None, stop.clone()));
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut reply = [0; 12];

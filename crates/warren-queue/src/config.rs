@@ -11,11 +11,17 @@ pub struct LeaderConfig {
     pub transit_messages: u32,
     /// Most bytes on their way to one consumer's socket; one message always may. Default 4 MiB.
     pub transit_bytes: u64,
+    /// Bytes on their way to all consumers of the host at which each gets a small window; at four times as many nobody gets
+    /// anything. Default 64 MiB.
+    pub transit_bytes_all: u64,
     /// Loaded messages of all queues of the host, in bytes; a queue with a waiting consumer may pass it by one
     /// small load. Default 8 MiB.
     pub cache_bytes: u64,
     /// Most records proposed and not yet applied. Default 8.
     pub proposals_in_flight: usize,
+    /// Bytes of messages in proposed records at which no more is proposed until some are applied; one record always may be.
+    /// Default 32 MiB.
+    pub in_flight_bytes: usize,
     /// Where a record is cut, in bytes of messages; one message always fits. Default 1 MiB.
     pub record_bytes: usize,
     /// Where a record is cut, in messages. Default 512.
@@ -53,8 +59,10 @@ impl LeaderConfig {
             host,
             transit_messages: 1000,
             transit_bytes: 4 << 20,
+            transit_bytes_all: 64 << 20,
             cache_bytes: 8 << 20,
             proposals_in_flight: 8,
+            in_flight_bytes: 32 << 20,
             record_bytes: 1 << 20,
             record_messages: 512,
             gather_bytes: 4 << 20,

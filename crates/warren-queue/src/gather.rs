@@ -21,6 +21,8 @@ pub(crate) struct Promises {
     pub(crate) settled: BTreeMap<SessionId, u64>,
     /// Answers that hold once it is recorded.
     pub(crate) answers: Vec<(SessionId, RequestId, Answer)>,
+    /// Bytes of the messages in it.
+    pub(crate) bytes: usize,
 }
 
 impl Promises {
@@ -35,6 +37,7 @@ impl Promises {
             *mark = seq.max(*mark);
         }
         self.answers.extend(more.answers);
+        self.bytes += more.bytes;
     }
 }
 
@@ -226,8 +229,9 @@ impl Gather {
 
     /// The next record's ops, and what to tell once they are applied. `lives` says which queues are still there.
     pub(crate) fn take(&mut self, cut: Cut, lives: impl Fn(QueueId) -> bool) -> (Vec<Op>, Promises) {
+        let before = self.publish_bytes;
         let mut ops = self.take_publishes(cut, lives);
-        self.take_moves(cut, &mut ops);
+        self.promises.bytes = before - self.publish_bytes + self.take_moves(cut, &mut ops);
         for ((queue, _), (reason, ranges)) in std::mem::take(&mut self.settles) {
             ops.push(Op::Settle { queue, reason, ranges: merged(ranges) });
         }
@@ -290,8 +294,8 @@ impl Gather {
         enqueues.into_iter().map(Op::Enqueue).chain(refusals).collect()
     }
 
-    /// As many as a record holds, with the settles that belong to them.
-    fn take_moves(&mut self, cut: Cut, ops: &mut Vec<Op>) {
+    /// As many as a record holds, with the settles that belong to them. Returns their bytes.
+    fn take_moves(&mut self, cut: Cut, ops: &mut Vec<Op>) -> usize {
         let mut enqueue = Enqueue { session: INTERNAL, last_seq: 0, messages: Vec::new() };
         let mut settles: BTreeMap<QueueId, Vec<PositionRange>> = BTreeMap::new();
         let mut bytes = 0;
@@ -305,13 +309,14 @@ impl Gather {
             enqueue.messages.push(EnqueuedMessage { seq: self.internal_seq, queues: vec![to], message });
         }
         if enqueue.messages.is_empty() {
-            return;
+            return 0;
         }
         enqueue.last_seq = self.internal_seq;
         ops.push(Op::Enqueue(enqueue));
         for (queue, ranges) in settles {
             ops.push(Op::Settle { queue, reason: SettleReason::DeadLettered, ranges: merged(ranges) });
         }
+        bytes
     }
 
     fn recount(&mut self) {

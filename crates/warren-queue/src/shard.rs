@@ -11,6 +11,7 @@ mod lifecycle;
 mod readers;
 mod record;
 mod request;
+mod transit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,6 +39,8 @@ pub struct HostLeader {
     lazy_until: Option<UnixMillis>,
     /// Proposed records, in order, with what to tell once each is applied.
     in_flight: VecDeque<Promises>,
+    /// Bytes of messages in them.
+    in_flight_bytes: usize,
     /// Queues to look at in the next flush, each once (`Queue::touched`).
     touched: Vec<QueueId>,
     /// Queues whose first message waits for a mark.
@@ -63,6 +66,10 @@ pub struct HostLeader {
     waiting: BTreeSet<SessionId>,
     /// A queue's window has been read since they were last looked at.
     windows_read: bool,
+    /// Deliveries on their way to consumers.
+    under_way: transit::UnderWay,
+    /// How tight it was when queues that are held back were last looked at.
+    looked_at: transit::Tightness,
 }
 
 #[derive(Debug)]
@@ -127,6 +134,7 @@ impl HostLeader {
             gather,
             lazy_until: None,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             touched: Vec::new(),
             awaiting_mark: BTreeSet::new(),
             opening: Some(Opening { nodes: nodes.iter().copied().collect(), until }),
@@ -140,6 +148,8 @@ impl HostLeader {
             refused_out: 0,
             waiting: BTreeSet::new(),
             windows_read: false,
+            under_way: transit::UnderWay::default(),
+            looked_at: transit::Tightness::default(),
             config,
         };
         leader.release_if_claimed();
@@ -526,6 +536,7 @@ impl HostLeader {
         {
             queue.stop_reading((session, subscription));
             queue.last_used = now;
+            touch(queue, &mut self.touched);
             self.auto_delete(now, directory, id, outputs);
         }
     }
@@ -554,6 +565,7 @@ impl HostLeader {
         self.awaiting_mark.remove(&id);
         let Some(mut queue) = self.queues.remove(&id) else { return };
         queue.unload(&mut self.cache);
+        self.forget_under_way(id, queue.counted_in_transit);
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, id));
         }
@@ -610,49 +622,61 @@ impl HostLeader {
     }
 
     fn deliver(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
-        for id in std::mem::take(&mut self.touched) {
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            queue.touched = false;
-            if queue.stream.is_some() {
-                self.tend_delayed(now, id, outputs);
-                self.tend_stream(now, id, outputs);
-                continue;
+        loop {
+            for id in std::mem::take(&mut self.touched) {
+                self.set_window(id);
+                self.tend(now, id, outputs);
+                self.count_under_way(id);
             }
-            queue.wake_rested(now);
-            let mut handed = Handed::default();
-            if !queue.gets.is_empty() && !queue.consumers.has_room() {
-                // Who takes a single message takes one that may stay: limits held before it asked.
-                queue.waits_for_mark = false;
-                queue.enforce_limits(&mut self.cache);
+            let before = std::mem::replace(&mut self.looked_at, self.under_way.tightness);
+            if !self.release_held_back(before) {
+                break;
             }
-            // Who waits gets what just came, even where it may not stay.
-            queue.expire(now, &mut self.cache);
-            queue.deliver(now, &mut self.cache, &mut handed);
-            if !queue.waits_for_mark {
-                queue.examine();
-                queue.expire(now, &mut self.cache);
-            }
-            queue.enforce_limits(&mut self.cache);
-            if queue.waits_for_mark {
-                self.awaiting_mark.insert(id);
-            }
-            for key in handed.consumers {
-                let deliveries = queue.consumers.take_outbox(key);
-                let (session, subscription) = key;
-                let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
-                self.sessions.send(session, frame, outputs);
-            }
-            for (get, delivery, remaining) in handed.gets {
-                if let Some(of) = self.sessions.by_id.get_mut(&get.session) {
-                    of.holds = true;
-                }
-                self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
-            }
-            self.load(now, id, outputs);
-            self.tend_delayed(now, id, outputs);
-            self.tend_window(id, outputs);
-            self.depart(now, id, outputs);
         }
+    }
+
+    fn tend(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.touched = false;
+        if queue.stream.is_some() {
+            self.tend_delayed(now, id, outputs);
+            self.tend_stream(now, id, outputs);
+            return;
+        }
+        queue.wake_rested(now);
+        let mut handed = Handed::default();
+        if !queue.gets.is_empty() && !queue.consumers.has_room() {
+            // Who takes a single message takes one that may stay: limits held before it asked.
+            queue.waits_for_mark = false;
+            queue.enforce_limits(&mut self.cache);
+        }
+        // Who waits gets what just came, even where it may not stay.
+        queue.expire(now, &mut self.cache);
+        queue.deliver(now, &mut self.cache, &mut handed);
+        if !queue.waits_for_mark {
+            queue.examine();
+            queue.expire(now, &mut self.cache);
+        }
+        queue.enforce_limits(&mut self.cache);
+        if queue.waits_for_mark {
+            self.awaiting_mark.insert(id);
+        }
+        for key in handed.consumers {
+            let deliveries = queue.consumers.take_outbox(key);
+            let (session, subscription) = key;
+            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
+            self.sessions.send(session, frame, outputs);
+        }
+        for (get, delivery, remaining) in handed.gets {
+            if let Some(of) = self.sessions.by_id.get_mut(&get.session) {
+                of.holds = true;
+            }
+            self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
+        }
+        self.load(now, id, outputs);
+        self.tend_delayed(now, id, outputs);
+        self.tend_window(id, outputs);
+        self.depart(now, id, outputs);
     }
 
     fn load(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {

@@ -3,7 +3,9 @@
 mod kit;
 
 use kit::*;
-use warren_proto::session::{Answer, Ask, DeleteOutcome, HomeFrame, LeaderFrame, SubscribeOutcome};
+use warren_proto::session::{
+    Answer, Ask, DeleteOutcome, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome,
+};
 use warren_proto::shard::Op;
 use warren_queue::{Input, SessionKey};
 use warren_types::{AckMode, NodeId, Position, QueueHost, QueueId, SessionId, SubscriptionId};
@@ -63,6 +65,22 @@ fn acknowledgements_wait_for_a_publish_to_be_recorded_with_but_not_for_long() {
     bench.flush();
     assert_eq!((bench.records.len(), bench.marks(1).1), (before + 2, 3));
     assert_eq!(bench.store.live(Q), [Position(4)]);
+}
+
+#[test]
+fn no_more_is_proposed_than_may_be_in_flight_but_for_one_record() {
+    let config = warren_queue::LeaderConfig { record_bytes: 4, in_flight_bytes: 10, ..config() };
+    let mut bench = Bench::with(config, Directory::with([1]));
+    bench.attach(1, 1, 1);
+    bench.hold = true;
+    bench.publish(1, &["larger than what may be in flight", "b", "c"]);
+    assert_eq!(bench.pending.len(), 1);
+    bench.publish(1, &["1234", "5678", "9012", "3456"]);
+    bench.commit(1);
+    assert_eq!(bench.pending.len(), 3, "bc, 1234 and 5678 are ten octets");
+    bench.commit(3);
+    bench.commit(2);
+    assert_eq!(bench.marks(1).0, 7);
 }
 
 #[test]
@@ -252,6 +270,47 @@ fn a_message_larger_than_the_transit_window_passes_alone() {
     assert_eq!(bench.delivered(1, 10), ["too large"]);
     bench.credit(1, 10, 1, 9);
     assert_eq!(bench.delivered(1, 10), ["b"]);
+}
+
+#[test]
+fn consumers_that_take_nothing_leave_room_for_others_and_are_served_again_when_they_do() {
+    // Windows of 64 octets, together 100: beyond that one each, at 400 none.
+    let config = warren_queue::LeaderConfig {
+        transit_messages: 32,
+        transit_bytes: 64,
+        transit_bytes_all: 100,
+        ..config()
+    };
+    let mut bench = Bench::with(config, Directory::with([1, 2]));
+    bench.attach(1, 1, 1);
+    let message = "0123456789abcdef";
+    for subscription in 10..60 {
+        bench.subscribe(1, subscription, 0);
+    }
+    for _ in 0..100 {
+        bench.publish(1, &[message]);
+    }
+    let taken: Vec<usize> = (10..60).map(|subscription| bench.delivered(1, subscription).len()).collect();
+    let octets = 16 * taken.iter().sum::<usize>();
+    assert!((400..500).contains(&octets), "{octets} octets are under way: {taken:?}");
+    // Another queue of the host: nobody gets anything until there is room again.
+    let other = warren_types::QueueId(2);
+    bench.frame(1, HomeFrame::Subscribe(Subscribe { queue: other, ..consumer(99, 0) }));
+    bench.publish_to(1, &[other], &["other"]);
+    assert_eq!(bench.delivered(1, 99), [""; 0]);
+    for (subscription, messages) in (10..60).zip(&taken) {
+        let messages = u32::try_from(*messages).unwrap();
+        bench.credit(1, subscription, messages, u64::from(messages) * 16);
+    }
+    assert_eq!(bench.delivered(1, 99), ["other"]);
+    let more: usize = (10..60).map(|subscription| bench.delivered(1, subscription).len()).sum();
+    assert!(more > 0);
+    // A consumer that goes takes what it had under way along.
+    for subscription in 10..60 {
+        bench.frame(1, HomeFrame::Unsubscribe { subscription: SubscriptionId(subscription) });
+    }
+    bench.publish_to(1, &[other], &["a", "b", "c"]);
+    assert_eq!(bench.delivered(1, 99), ["a", "b", "c"]);
 }
 
 #[test]

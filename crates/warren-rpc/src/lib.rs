@@ -24,9 +24,9 @@ pub use error::{CallError, HelloError, RpcError, ServeError};
 pub use hello::{ClusterId, Hello, PROTOCOL};
 pub use liveness::{PeerState, PeerStatus, PeerTable};
 pub use peers::{Peers, StreamPair};
-pub use serve::{serve, serve_incoming};
+pub use serve::{CONNECTIONS_MAX, serve, serve_incoming};
 pub use service::{BROKER, MemberService, Services, SessionService};
 pub use throttle::Throttle;
 
 /// Largest message that is sent or accepted: an append of the largest entries, with room.
-pub const MAX_MESSAGE_BYTES: usize = 96 * 1024 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = warren_types::BODY_MAX_BYTES + 64 * 1024 * 1024;

@@ -29,15 +29,15 @@ use crate::{BROKER, CallError, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Peers, ServeE
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 4096;
-/// Connections that may be open: a peer has two, and one more while it greets.
-const CONNECTIONS_MAX: usize = 2048;
-/// Connections whose other side may still owe its proof. Nodes prove themselves at once: when there are more, the one
-/// that has taken longest is closed.
+/// Connections that may be open where nobody says how many: a peer has two, and one more while it greets.
+pub const CONNECTIONS_MAX: usize = 2048;
+/// Connections whose other side may still owe its proof, but half of all at most. Nodes prove themselves at once: when
+/// there are more, the one that has taken longest is closed.
 const STRANGERS_MAX: usize = 256;
 /// After an accept failed for want of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the cluster port until `stop` resolves. Whoever does not prove itself in time is closed; so are callers of
+/// Serves the cluster port until `stop` resolves, `most` connections at a time. Whoever does not prove itself in time is closed; so are callers of
 /// another cluster or protocol version. Both are named in the log, at most one line in ten seconds each.
 ///
 /// # Errors
@@ -46,10 +46,11 @@ pub async fn serve(
     listener: TcpListener,
     peers: Peers,
     services: Services,
+    most: usize,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let (proved, incoming) = mpsc::channel(1);
-    let door = take_in(listener, peers.shared().security.clone(), proved);
+    let door = take_in(listener, peers.shared().security.clone(), most, proved);
     // Open streams never end by themselves: a graceful end would wait for ever.
     tokio::select! {
         result = run(ReceiverStream::new(incoming), &peers, services) => result,
@@ -96,8 +97,14 @@ async fn run(
 }
 
 /// Accepts connections and passes on those whose other side has proved itself. Does not end.
-async fn take_in(listener: TcpListener, security: Security, proved: mpsc::Sender<io::Result<Wire>>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn take_in(
+    listener: TcpListener,
+    security: Security,
+    most: usize,
+    proved: mpsc::Sender<io::Result<Wire>>,
+) {
+    let places = Arc::new(Semaphore::new(most));
+    let strangers_max = STRANGERS_MAX.min(most / 2);
     let refused = Arc::new(Throttle::default());
     let refuse = |refused: &Throttle, address: String, reason: &dyn std::fmt::Display| {
         if let Some(held_back) = refused.pass() {
@@ -121,7 +128,7 @@ async fn take_in(listener: TcpListener, security: Security, proved: mpsc::Sender
             continue;
         };
         strangers.retain(|stranger| !stranger.is_finished());
-        if strangers.len() >= STRANGERS_MAX
+        if strangers.len() >= strangers_max
             && let Some(slowest) = strangers.pop_front()
         {
             slowest.abort();

@@ -69,7 +69,9 @@ async fn node_in(node: NodeId, security: Security, cluster: Option<u64>) -> (Pee
     let peers = Peers::secured(hello, security);
     let services = Services { member: Arc::new(Echo), session: None };
     let serving = peers.clone();
-    tokio::spawn(async move { serve(listener, serving, services, std::future::pending()).await.unwrap() });
+    tokio::spawn(async move {
+        serve(listener, serving, services, warren_rpc::CONNECTIONS_MAX, std::future::pending()).await.unwrap()
+    });
     (peers, address)
 }
 

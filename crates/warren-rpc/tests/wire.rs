@@ -103,7 +103,9 @@ async fn node_at(node: NodeId, listener: TcpListener, cluster: Option<u64>) -> N
     let services = Services { member: Arc::new(Echo), session: Some(Arc::new(Echo)) };
     let serving = peers.clone();
     let server = tokio::spawn(async move {
-        serve(listener, serving, services, std::future::pending()).await.unwrap();
+        serve(listener, serving, services, warren_rpc::CONNECTIONS_MAX, std::future::pending())
+            .await
+            .unwrap();
     });
     Node { peers, address, server }
 }

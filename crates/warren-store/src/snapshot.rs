@@ -33,7 +33,7 @@ const CHUNK_BYTES: usize = (1 << 20) - HEAD_BYTES;
 const HEAD_BYTES: usize = 9;
 
 /// Longest item that a receiver takes: far above the largest message.
-const ITEM_MAX_BYTES: usize = 256 << 20;
+const ITEM_MAX_BYTES: usize = warren_types::BODY_MAX_BYTES + (64 << 20);
 
 /// Bytes that a receiver gathers before it writes them.
 const WRITE_BYTES: usize = 4 << 20;

@@ -14,7 +14,7 @@ pub use ids::{
     AckMode, ChannelNumber, ConnectionId, DeliveryRef, DeliveryTag, GroupId, LogIndex, NodeId, Position,
     PositionRange, QueueHost, QueueId, RequestId, SessionId, ShardId, SubscriptionId, Term, UnixMillis,
 };
-pub use message::{Message, PublishToken, SessionPublish};
+pub use message::{BODY_MAX_BYTES, Message, PublishToken, SessionPublish};
 pub use names::{NameError, ShortStr};
 pub use queue::{ExclusiveOwner, QueueSpec};
 pub use reply::{AmqpError, CloseScope, ReplyCode};

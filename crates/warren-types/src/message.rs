@@ -4,6 +4,10 @@ use bytes::Bytes;
 
 use crate::{ChannelNumber, ConnectionId, QueueId, ShortStr};
 
+/// The largest body that a node can be configured to take: 512 MiB. What carries messages between nodes and to the disk
+/// must take one of this size.
+pub const BODY_MAX_BYTES: usize = 512 << 20;
+
 /// A message. Everything is a slice of what was read from the publisher (or from the log): cloning copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Message {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod files;
 mod logging;
 mod operator;
 mod server;

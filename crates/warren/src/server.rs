@@ -17,6 +17,7 @@ use warren_broker::{Node, StartError};
 use warren_management::{ListenerKind, Management};
 
 use crate::config::{self, Arity, DEFAULT_FILE, Flags, Loaded, SETTINGS, ServerConfig, Surroundings};
+use crate::files;
 use crate::operator::say;
 
 /// The exit code for a configuration that cannot be used (sysexits' `EX_CONFIG`): a supervisor should not try again.
@@ -25,10 +26,6 @@ const BAD_CONFIGURATION: u8 = 78;
 const READY_POLL: Duration = Duration::from_millis(50);
 /// How long blocking tasks may take to end after everything else has.
 const LINGER: Duration = Duration::from_secs(2);
-/// Open files that are kept back for the store, other nodes and the HTTP API.
-const OPEN_FILES_OWN: u64 = 192;
-/// Below this many open files the start warns.
-const OPEN_FILES_ADVISED: u64 = 65_536;
 
 /// The command line of `warren server`: a flag for every setting, and two that are only flags.
 #[derive(Debug, Default)]
@@ -161,7 +158,7 @@ enum Failure {
 async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::Signals)?;
     let mut config = loaded.config;
-    introduce(&mut config, loaded.file.as_deref());
+    let (http_max, metrics_max) = introduce(&mut config, loaded.file.as_deref());
 
     // Probes are answered from here on, also while the node reads its log.
     let management = Management::new();
@@ -169,17 +166,24 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     let mut http = JoinSet::new();
     let https = config.https_tls.clone().filter(|_| config.https_listen.is_some());
     let https = https.map(ServerTls::load).transpose()?;
-    for (address, kind, tls, purpose) in [
-        (config.http_listen, ListenerKind::Api, None, "HTTP"),
-        (config.https_listen, ListenerKind::Api, https.clone(), "HTTPS"),
-        (config.metrics_listen, ListenerKind::Metrics, None, "metrics"),
+    for (address, kind, most, tls, purpose) in [
+        (config.http_listen, ListenerKind::Api, http_max, None, "HTTP"),
+        (config.https_listen, ListenerKind::Api, http_max, https.clone(), "HTTPS"),
+        (config.metrics_listen, ListenerKind::Metrics, metrics_max, None, "metrics"),
     ] {
         let Some(address) = address else { continue };
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| Failure::Listen { address, purpose, error })?;
         let address = listener.local_addr().unwrap_or(address);
         tracing::info!(%address, "listening for {purpose}");
-        http.spawn(warren_management::serve(management.clone(), listener, kind, tls, http_stop.clone()));
+        http.spawn(warren_management::serve(
+            management.clone(),
+            listener,
+            kind,
+            most,
+            tls,
+            http_stop.clone(),
+        ));
     }
     if let Some(https) = https {
         let renewables = vec![Renewable::Listener("HTTPS", https)];
@@ -265,9 +269,11 @@ impl Signals {
     }
 }
 
-/// The start of the story in the log: who, where, with what.
-fn introduce(config: &mut ServerConfig, file: Option<&Path>) {
-    let files = raise_open_files();
+/// The start of the story in the log: who, where, with what. Returns how many connections each port of the HTTP API and
+/// that of the metrics may have.
+fn introduce(config: &mut ServerConfig, file: Option<&Path>) -> (usize, usize) {
+    let limit = files::raise_limit();
+    let ports = [config.http_listen, config.https_listen].iter().flatten().count().max(1);
     let broker = &mut config.broker;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -275,34 +281,22 @@ fn introduce(config: &mut ServerConfig, file: Option<&Path>) {
         data_dir = %broker.data_dir.display(),
         config_file = file.map(|path| path.display().to_string()),
         seeds = ?broker.seeds,
-        open_files_max = files,
+        open_files_max = limit,
         "Warren starts"
     );
-    if files.is_some_and(|files| files < OPEN_FILES_ADVISED) {
-        tracing::warn!(
-            open_files_max = files,
-            advised = OPEN_FILES_ADVISED,
-            "few open files: each connection takes one"
-        );
+    if limit.is_some_and(|limit| limit < files::ADVISED) {
+        let (open_files_max, advised) = (limit, files::ADVISED);
+        tracing::warn!(open_files_max, advised, "few open files: each connection takes one");
     }
-    // The store must never want for one: clients get what it and the other nodes leave.
-    let spare = files.map(|files| files.saturating_sub(OPEN_FILES_OWN).max(files / 4));
-    if let Some(spare) = spare.and_then(|spare| usize::try_from(spare).ok())
-        && spare < broker.max_connections
-    {
-        if files.is_some_and(|files| files < OPEN_FILES_ADVISED) {
-            tracing::warn!(max_connections = spare, "fewer AMQP connections are taken than configured");
+    let shares = files::divide(limit.unwrap_or(files::ADVISED));
+    let count = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
+    broker.store_open_files = i32::try_from(shares.store).unwrap_or(i32::MAX);
+    broker.cluster_connections_max = count(shares.cluster);
+    if count(shares.amqp) < broker.max_connections && limit.is_some() {
+        if limit.is_some_and(|limit| limit < files::ADVISED) {
+            tracing::warn!(max_connections = shares.amqp, "fewer AMQP connections are taken than configured");
         }
-        broker.max_connections = spare;
+        broker.max_connections = count(shares.amqp);
     }
-}
-
-/// Raises the soft limit of open files to the hard one, as far as the system lets, and tells what holds now.
-fn raise_open_files() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    }
+    (count(shares.http) / ports, count(shares.metrics))
 }

@@ -89,9 +89,11 @@ impl Connection {
                 None
             }
             Frame::Header(number, payload) => {
+                self.content_came = true;
                 self.on_content(number, out, |channel, context| channel.on_header(&payload, context))
             }
             Frame::Body(number, payload) => {
+                self.content_came = true;
                 self.on_content(number, out, |channel, context| channel.on_body(payload, context))
             }
         }

@@ -171,6 +171,8 @@ pub struct Connection {
     handed_over: Vec<HandedOver>,
     /// Bytes of messages that are not complete or not committed, of all channels.
     held_bytes: u64,
+    /// A content frame was read since the shell last asked.
+    content_came: bool,
     /// The shell's clock, as it last told.
     now_ms: u64,
 }
@@ -212,6 +214,7 @@ impl Connection {
             last_asked: (ChannelNumber(0), 0),
             handed_over: Vec::new(),
             held_bytes: 0,
+            content_came: false,
             now_ms: 0,
         }
     }
@@ -375,6 +378,17 @@ impl Connection {
     #[must_use]
     pub fn open_channels(&self) -> usize {
         self.occupied
+    }
+
+    /// Whether any content was read since this was last asked: the client publishes.
+    pub fn take_content_came(&mut self) -> bool {
+        std::mem::take(&mut self.content_came)
+    }
+
+    /// Bytes of messages that are not complete or not committed, of all channels.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
     }
 
     /// From now on the user's channels on all its connections together are limited so; `None`: they are not.

@@ -13,7 +13,7 @@ pub const FRAME_MIN: u32 = 8192;
 /// The `frame_max` in force until one is negotiated.
 pub const INITIAL_FRAME_MAX: u32 = 8192;
 /// Largest body that a content header may announce, whatever is configured: 512 MiB.
-pub const BODY_MAX: u64 = 536_870_912;
+pub const BODY_MAX: u64 = warren_types::BODY_MAX_BYTES as u64;
 /// Frame type of a method.
 pub const KIND_METHOD: u8 = 1;
 /// Frame type of a content header.

@@ -149,6 +149,7 @@ impl Task {
                     self.commit(channel, opening, commit, View::from(read));
                 }
             }
+            (What::Turn, Done::Turn(turn)) => self.take_turn(turn),
             (What::Vhost, Done::Vhost(result)) => {
                 let result = result.map(|channels| self.channels_elsewhere = channels);
                 if result.is_ok() {
@@ -170,6 +171,7 @@ impl Task {
                 | What::Catalogue
                 | What::Check
                 | What::Commit
+                | What::Turn
                 | What::Vhost
                 | What::Closing
                 | What::ClosingByServer,
@@ -250,7 +252,7 @@ impl Task {
             &mut verdicts,
         );
         for (host, batch) in hosts {
-            self.send(host, SessionInput::Publish(batch));
+            self.send(host, SessionInput::publish(batch));
         }
         for verdict in verdicts {
             match verdict {

@@ -95,7 +95,7 @@ impl Task {
             return;
         }
         for (host, batch) in hosts {
-            self.send(host, SessionInput::Publish(batch));
+            self.send(host, SessionInput::publish(batch));
         }
         let (done, committed) = oneshot::channel();
         let settlements = commit.settlements;

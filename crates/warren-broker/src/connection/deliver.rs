@@ -37,6 +37,7 @@ impl Task {
                     let _gone = tell.send(self.describe());
                 }
                 ConnectionEvent::AlarmsOver => self.unblock(),
+                ConnectionEvent::TurnSeen => self.look_at_turn(),
                 ConnectionEvent::Close(error) => {
                     self.machine.close_connection(error, &mut self.out);
                     // What was outstanding is of no interest any more.

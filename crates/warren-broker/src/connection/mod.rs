@@ -11,6 +11,7 @@ mod dead_letters;
 mod deliver;
 mod describe;
 mod lapse;
+mod pressure;
 mod settle;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use warren_amqp::frame::DeliveryCounts;
@@ -31,13 +33,15 @@ use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId}
 
 use self::commit::{Asked, Commit};
 pub(crate) use self::dead_letters::Wake;
+use self::pressure::Pressure;
 use crate::admin::{ConnectionInfo, ConsumerInfo};
 use crate::broker::{Broker, LoginError};
 use crate::clock;
 use crate::config::LoginFrom;
 use crate::confirm::Confirms;
+use crate::incoming;
 use crate::mailbox::Mailbox;
-use crate::registry::Registered;
+use crate::registry::{Flow, Registered};
 use crate::request::publish::{Publisher, View};
 use crate::request::{Caller, Performed};
 use crate::session::{SessionHandle, SessionInput};
@@ -48,7 +52,7 @@ const READ_MIN: usize = 2 * 1024;
 /// Read buffer of a busy connection.
 const READ_MAX: usize = 64 * 1024;
 /// Once this much waits to be written, nothing more is taken for the client.
-const OUT_MAX: usize = 256 * 1024;
+pub(crate) const OUT_MAX: usize = 256 * 1024;
 /// Events taken in one turn.
 const EVENTS_PER_TURN: usize = 64;
 /// After the last frame of a close: how long the peer may take to close its side.
@@ -91,6 +95,8 @@ pub(crate) async fn serve<S>(
             blocked: false,
             tls: tls.as_ref().map(TlsInfo::shown),
         }),
+        flow: Flow::default(),
+        cut: Notify::new(),
     });
     broker.connections().insert(id, Arc::clone(&registered));
     let task = Task {
@@ -122,6 +128,7 @@ pub(crate) async fn serve<S>(
         outbox: VecDeque::new(),
         stashed: None,
         pending: None,
+        pressure: Pressure::default(),
         commits: HashMap::new(),
         commits_begun: 0,
         owns_queues: false,
@@ -191,6 +198,8 @@ enum What {
     Check,
     /// What the cluster knows of the publishes of a transaction that is committed.
     Commit,
+    /// Too much is on its way in: others are first.
+    Turn,
     Vhost,
     Closing,
     /// The exclusive queues of a connection that the server closes.
@@ -210,6 +219,7 @@ enum Done {
     Catalogue(Result<(), AmqpError>),
     Check(Box<Publish>, Result<(), AmqpError>),
     Commit(Box<Asked>, Result<(), AmqpError>),
+    Turn(Option<incoming::Turn>),
     /// Open, and how many channels the user has on other nodes.
     Vhost(Result<u64, AmqpError>),
     Released,
@@ -265,6 +275,7 @@ struct Task {
     outbox: VecDeque<(SessionHandle, SessionInput)>,
     stashed: Option<Action>,
     pending: Option<Pending>,
+    pressure: Pressure,
     commits: HashMap<u64, Commit>,
     commits_begun: u64,
     owns_queues: bool,
@@ -294,13 +305,20 @@ impl Task {
         let lapse = tokio::time::sleep_until(self.born + self.lapse_every);
         tokio::pin!(lapse);
         debug!(connection = %self.name, "accepted");
+        let registered = Arc::clone(&self.registered);
         loop {
             self.machine.set_time(self.now_ms());
             if self.out.len() < OUT_MAX {
                 self.caller.mailbox.try_recv_many(&mut events, EVENTS_PER_TURN);
                 self.take_events(&mut events);
             }
-            self.advance();
+            let takes_answers = !self.takes_no_answers();
+            if takes_answers {
+                let before = self.out.len();
+                self.advance();
+                self.count_answers(before);
+            }
+            self.count_incoming();
             self.report_handed_over();
             if lapse.deadline() > Instant::now() + self.lapse_every {
                 lapse.as_mut().reset(Instant::now() + self.lapse_every);
@@ -312,7 +330,8 @@ impl Task {
             let reads = match &self.ending {
                 Some(ended) => ended.discard_input,
                 None => {
-                    self.pending.is_none()
+                    takes_answers
+                        && self.pending.is_none()
                         && self.outbox.is_empty()
                         && self.stashed.is_none()
                         && !self.is_blocked
@@ -331,6 +350,7 @@ impl Task {
             if reads {
                 self.make_room();
             }
+            self.registered.flow.note_unwritten(self.out.len());
             let turn = tokio::select! {
                 biased;
                 wrote = write.write_buf(&mut self.out), if !self.out.is_empty() && !self.holds_back => Turn::Wrote(wrote),
@@ -343,6 +363,7 @@ impl Task {
                 got = read.read_buf(&mut self.input), if reads => Turn::Read(got),
                 () = alarm.as_mut() => Turn::Alarm,
                 () = lapse.as_mut(), if self.ending.is_none() => Turn::Lapse,
+                () = registered.cut.notified() => break,
             };
             match turn {
                 Turn::Wrote(Ok(0)) | Turn::Wrote(Err(_)) | Turn::Read(Ok(0)) | Turn::Read(Err(_)) => {
@@ -351,7 +372,11 @@ impl Task {
                     }
                     break;
                 }
-                Turn::Wrote(Ok(_)) => beats.wrote = true,
+                Turn::Wrote(Ok(octets)) => {
+                    beats.wrote = true;
+                    self.registered.flow.note_written(octets);
+                    self.count_written();
+                }
                 Turn::Read(Ok(_)) => {
                     beats.read = true;
                     if self.ending.is_some() {
@@ -359,7 +384,11 @@ impl Task {
                     }
                 }
                 Turn::Events => self.take_events(&mut events),
-                Turn::Done(done) => self.on_done(*done),
+                Turn::Done(done) => {
+                    let before = self.out.len();
+                    self.on_done(*done);
+                    self.count_answers(before);
+                }
                 Turn::Room => {}
                 Turn::Lapse => {
                     self.lapse();
@@ -409,7 +438,13 @@ impl Task {
                         continue;
                     }
                     Some(action) => action,
-                    None => break,
+                    None => {
+                        // A message of several frames, or one of a transaction.
+                        if self.machine.take_content_came() {
+                            self.block_if_alarmed();
+                        }
+                        break;
+                    }
                 },
             };
             if self.publisher.as_ref().is_some_and(|publisher| !publisher.is_empty()) {
@@ -437,6 +472,8 @@ impl Task {
             && let Some(reason) = self.caller.broker.alarms().cluster().reason()
         {
             self.is_blocked = true;
+            self.pressure.blocked_at = Some(Instant::now());
+            self.look_later_at_what_it_keeps();
             self.registered.info.lock().blocked = true;
             self.machine.block(reason, &mut self.out);
         }
@@ -543,7 +580,8 @@ impl Task {
         }
         beats.next = None;
         // A connection that does not read cannot hear its client.
-        let read_any = std::mem::take(&mut beats.read) || self.pending.is_some() || !self.outbox.is_empty();
+        let reads = self.pending.is_none() && self.outbox.is_empty() && !self.takes_no_answers();
+        let read_any = std::mem::take(&mut beats.read) || !reads;
         let wrote_any = std::mem::take(&mut beats.wrote);
         match self.machine.heartbeat(read_any, wrote_any, &mut self.out) {
             Beat::Nothing | Beat::Send => true,
@@ -601,9 +639,9 @@ async fn wait(pending: &mut Option<Pending>) -> Done {
 
 /// Waits until the first of the outbox has room, and sends it and those behind it that have room too. Cancel safe.
 async fn room(outbox: &mut VecDeque<(SessionHandle, SessionInput)>) {
-    let Some((session, _)) = outbox.front() else { return };
-    let session = session.clone();
-    if let Ok(permit) = session.inputs().reserve().await {
+    let Some((session, input)) = outbox.front_mut() else { return };
+    session.make_room(input).await;
+    if let Ok(permit) = session.clone().inputs().reserve().await {
         if let Some((_, input)) = outbox.pop_front() {
             permit.send(input);
         }
@@ -611,12 +649,9 @@ async fn room(outbox: &mut VecDeque<(SessionHandle, SessionInput)>) {
         outbox.pop_front();
     }
     while let Some((session, input)) = outbox.pop_front() {
-        match session.inputs().try_send(input) {
-            Ok(()) | Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => {}
-            Err(tokio::sync::mpsc::error::TrySendError::Full(input)) => {
-                outbox.push_front((session, input));
-                break;
-            }
+        if let Some(input) = session.offer(input) {
+            outbox.push_front((session, input));
+            break;
         }
     }
 }

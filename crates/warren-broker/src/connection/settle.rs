@@ -1,6 +1,5 @@
 //! What the client gives back: acknowledgements, requeues, and everything a channel held when it closed.
 
-use tokio::sync::mpsc::error::TrySendError;
 use tracing::debug;
 use warren_amqp::{Action, Settlement};
 use warren_types::{DeliveryRef, Position, QueueHost, QueueId, SubscriptionId};
@@ -94,7 +93,8 @@ impl Task {
             let positions = deliveries.iter().map(|delivery| delivery.position).collect();
             self.send(host, SessionInput::GiveBack { queue, positions, failed: false, delivered: false });
         }
-        while let Some((session, input)) = self.outbox.pop_front() {
+        while let Some((session, mut input)) = self.outbox.pop_front() {
+            session.make_room(&mut input).await;
             // A session that is gone has nothing to be told.
             let _stopping = session.inputs().send(input).await;
         }
@@ -114,23 +114,15 @@ impl Task {
                 let _stopping = self.caller.broker.session(host).inputs().send(input).await;
             }
         }
+        self.forget_incoming();
         debug!(connection = %self.name, "closed");
     }
 
     /// Sends to a host's session, at once if there is room and nothing waits before it.
     pub(super) fn send(&mut self, host: QueueHost, input: SessionInput) {
         let session = self.caller.broker.session(host);
-        if self.outbox.is_empty() {
-            match session.inputs().try_send(input) {
-                Ok(()) => return,
-                Err(TrySendError::Full(input)) => {
-                    self.outbox.push_back((session, input));
-                    return;
-                }
-                Err(TrySendError::Closed(_)) => return,
-            }
-        }
-        self.outbox.push_back((session, input));
+        let left = if self.outbox.is_empty() { session.offer(input) } else { Some(input) };
+        self.outbox.extend(left.map(|input| (session, input)));
     }
 }
 

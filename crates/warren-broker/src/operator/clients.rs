@@ -310,7 +310,7 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
         for (host, queues) in &route.targets {
             let message =
                 SessionPublish { queues: queues.clone(), message: publish.message.clone(), delay_ms };
-            let input = SessionInput::Publish(vec![(token, message)]);
+            let input = SessionInput::publish(vec![(token, message)]);
             caller.broker.session(*host).inputs().send(input).await.ok()?;
         }
         let (mut missing, mut refused, mut events) = (route.targets.len(), false, Vec::new());
@@ -328,6 +328,7 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
                     ConnectionEvent::Deliver { .. }
                     | ConnectionEvent::Cancelled(_)
                     | ConnectionEvent::AlarmsOver
+                    | ConnectionEvent::TurnSeen
                     | ConnectionEvent::Describe(_)
                     | ConnectionEvent::Close(_) => {}
                 }

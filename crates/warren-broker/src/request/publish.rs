@@ -53,6 +53,15 @@ enum Gathered {
     },
 }
 
+impl Gathered {
+    fn message_bytes(&self) -> usize {
+        match self {
+            Self::Publish(publish) => publish.message.size(),
+            Self::Settle { .. } => 0,
+        }
+    }
+}
+
 /// What it means that this node's catalogue does not have something.
 #[derive(Clone, Debug)]
 pub(crate) enum View {
@@ -137,6 +146,11 @@ impl Publisher {
         None
     }
 
+    /// Bytes of what is gathered.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
@@ -205,6 +219,7 @@ impl Publisher {
                     View::MayLag => {
                         self.batch.push(Gathered::Publish(publish));
                         self.batch.extend(gathered);
+                        self.bytes = self.batch.iter().map(Gathered::message_bytes).sum();
                         return Routed::AskCluster;
                     }
                     View::Current => {}

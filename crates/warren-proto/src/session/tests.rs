@@ -35,6 +35,19 @@ fn delivery() -> Delivery {
     }
 }
 
+/// One that is sent and not read would be sent again for ever.
+#[test]
+fn a_message_of_the_largest_size_that_can_be_configured_passes_both_ways() {
+    let large = Message { body: Bytes::from(vec![0; warren_types::BODY_MAX_BYTES]), ..message() };
+    let publish = SessionPublish { queues: vec![QueueId(1)], message: large.clone(), delay_ms: 0 };
+    let home = HomeFrame::Publish { first_seq: 1, messages: vec![publish] };
+    assert!(HomeFrame::decode(home.encode()).unwrap() == home);
+    drop(home);
+    let deliveries = vec![Delivery { message: large, ..delivery() }];
+    let leader = LeaderFrame::Deliver { subscription: SubscriptionId(1), queue: QueueId(1), deliveries };
+    assert!(LeaderFrame::decode(leader.encode()).unwrap() == leader);
+}
+
 #[test]
 fn every_kind_of_home_frame_survives_a_round_trip() {
     let (queue, subscription) = (QueueId(7), SubscriptionId(5));

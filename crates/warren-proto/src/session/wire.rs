@@ -1,13 +1,14 @@
 //! What both directions share: bounds, ranges, messages.
 
 use bytes::Bytes;
-use warren_types::{Message, Position, PositionRange, ShortStr};
+use warren_types::{BODY_MAX_BYTES, Message, Position, PositionRange, ShortStr};
 
 use crate::DecodeError;
 use crate::generated::session as wire;
 
-/// Longest frame that is read: a body at its largest (16 MiB) with room for the rest of a batch.
-pub(super) const MAX_FRAME_BYTES: usize = 48 << 20;
+/// Longest frame that is read: a body at its largest with room for the rest of a batch. One that was sent and is not read
+/// would be sent again for ever.
+pub(super) const MAX_FRAME_BYTES: usize = BODY_MAX_BYTES + (32 << 20);
 
 /// Most messages, ranges, consumers or queues in one frame. Senders stay far below it.
 pub(super) const MAX_ITEMS: usize = 1 << 20;

@@ -13,8 +13,8 @@ use warren_types::{SessionId, SubscriptionId};
 /// A consumer's name on a host.
 pub(crate) type ConsumerKey = (SessionId, SubscriptionId);
 
-/// How much may be on its way to one consumer's socket.
-#[derive(Clone, Copy, Debug)]
+/// How much may be on its way to one consumer's socket; nothing where `messages` is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transit {
     pub(crate) messages: u32,
     pub(crate) bytes: u64,
@@ -47,7 +47,7 @@ impl Consumer {
         let prefetch = if self.prefetch == 0 { u32::MAX } else { self.prefetch.saturating_sub(self.unacked) };
         // At least one message is always let through: else a body larger than the window would never pass.
         let messages = if self.transit_messages == 0 {
-            transit.messages.max(1)
+            transit.messages
         } else if self.transit_bytes >= transit.bytes {
             0
         } else {
@@ -65,6 +65,8 @@ pub(crate) struct Consumers {
     /// Those with room, by priority, the next one in front. May hold some that have lost their room since.
     turns: BTreeMap<Reverse<i32>, VecDeque<ConsumerKey>>,
     single: Option<Single>,
+    /// Bytes on their way to all of them.
+    in_transit: u64,
 }
 
 /// Which consumer of a queue with a single active one that is.
@@ -77,7 +79,22 @@ struct Single {
 
 impl Consumers {
     pub(crate) fn new(transit: Transit) -> Self {
-        Self { transit, all: BTreeMap::new(), turns: BTreeMap::new(), single: None }
+        Self { transit, all: BTreeMap::new(), turns: BTreeMap::new(), single: None, in_transit: 0 }
+    }
+
+    /// Bytes on their way to all of them.
+    pub(crate) fn in_transit(&self) -> u64 {
+        self.in_transit
+    }
+
+    /// From now on so much may be on its way to each.
+    pub(crate) fn set_transit(&mut self, transit: Transit) {
+        let before = std::mem::replace(&mut self.transit, transit);
+        // Who has less room now loses its turn when it comes to it.
+        if transit.messages > before.messages || transit.bytes > before.bytes {
+            let keys: Vec<ConsumerKey> = self.all.keys().copied().collect();
+            keys.into_iter().for_each(|key| self.refresh(key));
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -123,6 +140,7 @@ impl Consumers {
             outbox: Vec::new(),
             listed: false,
         };
+        self.in_transit -= self.all.get(&key).map_or(0, |old| old.transit_bytes);
         self.all.insert(key, consumer);
         if subscribe.single_active {
             let single = self.single.get_or_insert_default();
@@ -149,7 +167,9 @@ impl Consumers {
                 self.choose_active();
             }
         }
-        self.all.remove(&key).is_some()
+        let removed = self.all.remove(&key);
+        self.in_transit -= removed.as_ref().map_or(0, |consumer| consumer.transit_bytes);
+        removed.is_some()
     }
 
     /// Where the single active consumer is gone, or was never there: makes the one active that waits longest.
@@ -176,7 +196,9 @@ impl Consumers {
     /// Changes a consumer and gives it its turn if it has room now.
     pub(crate) fn update(&mut self, key: ConsumerKey, change: impl FnOnce(&mut Consumer)) -> bool {
         let Some(consumer) = self.all.get_mut(&key) else { return false };
+        let before = consumer.transit_bytes;
         change(consumer);
+        self.in_transit = self.in_transit - before + consumer.transit_bytes;
         self.refresh(key);
         true
     }
@@ -218,6 +240,7 @@ impl Consumers {
         consumer.unacked = consumer.unacked.saturating_add(1);
         consumer.transit_messages = consumer.transit_messages.saturating_add(1);
         consumer.transit_bytes = consumer.transit_bytes.saturating_add(bytes);
+        self.in_transit = self.in_transit.saturating_add(bytes);
         self.refresh(key);
         Some(key)
     }
@@ -237,6 +260,7 @@ impl Consumers {
         consumer.transit_messages = consumer.transit_messages.saturating_add(1);
         let bytes = delivery.message.size() as u64;
         consumer.transit_bytes = consumer.transit_bytes.saturating_add(bytes);
+        self.in_transit = self.in_transit.saturating_add(bytes);
         consumer.outbox.push(delivery);
         true
     }
@@ -250,6 +274,7 @@ impl Consumers {
     pub(crate) fn take(&mut self) -> impl Iterator<Item = ConsumerKey> + use<> {
         self.turns.clear();
         self.single = None;
+        self.in_transit = 0;
         std::mem::take(&mut self.all).into_keys()
     }
 

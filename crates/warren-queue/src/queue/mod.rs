@@ -131,6 +131,8 @@ pub(crate) struct Queue {
     pub(crate) refuse_until: UnixMillis,
     /// It is on the host's list of queues to look at in this flush.
     pub(crate) touched: bool,
+    /// Bytes on their way to its consumers, as the host has counted.
+    pub(crate) counted_in_transit: u64,
     /// Its first message waits for the mark.
     pub(crate) waits_for_mark: bool,
     /// What the catalogue asks of it, as of the last look there.

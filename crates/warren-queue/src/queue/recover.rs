@@ -32,6 +32,7 @@ impl Queue {
             deleting: None,
             refuse_until: UnixMillis(0),
             touched: false,
+            counted_in_transit: 0,
             waits_for_mark: false,
             settings: Arc::default(),
             known: false,

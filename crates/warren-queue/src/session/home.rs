@@ -63,6 +63,13 @@ pub enum HomeOutput {
 /// A queue that never was: the catalogue numbers them from 1.
 const NO_QUEUE: QueueId = QueueId(0);
 
+/// What a publish that is kept takes beside its message.
+const KEPT_BYTES: usize = 256;
+
+fn cost(publish: &SessionPublish) -> usize {
+    publish.message.size() + KEPT_BYTES + publish.queues.len() * size_of::<QueueId>()
+}
+
 #[derive(Debug)]
 struct Consumer {
     subscribe: Subscribe,
@@ -214,7 +221,7 @@ impl HomeSession {
 
     /// Keeps a message until it is confirmed; it is sent with the next flush.
     pub fn publish(&mut self, token: PublishToken, publish: SessionPublish) {
-        self.unconfirmed_bytes += publish.message.size();
+        self.unconfirmed_bytes += cost(&publish);
         self.unconfirmed.push_back(Publish { token, publish, abandoned: false });
     }
 
@@ -227,9 +234,10 @@ impl HomeSession {
         let mut refused = Vec::new();
         for publish in self.unconfirmed.iter_mut().filter(|publish| !publish.abandoned) {
             if publish.publish.queues.iter().any(|queue| gone(*queue)) {
-                self.unconfirmed_bytes -= publish.publish.message.size();
+                self.unconfirmed_bytes -= cost(&publish.publish);
                 // Sequences have no gaps: should the node come back, it finds that this one goes nowhere.
                 publish.publish = SessionPublish { queues: vec![NO_QUEUE], ..SessionPublish::default() };
+                self.unconfirmed_bytes += cost(&publish.publish);
                 publish.abandoned = true;
                 refused.push(publish.token);
             }
@@ -396,7 +404,7 @@ impl HomeSession {
         while self.first_seq <= up_to_seq
             && let Some(publish) = self.unconfirmed.pop_front()
         {
-            self.unconfirmed_bytes -= publish.publish.message.size();
+            self.unconfirmed_bytes -= cost(&publish.publish);
             self.sent = self.sent.saturating_sub(1);
             if publish.abandoned {
                 self.first_seq += 1;

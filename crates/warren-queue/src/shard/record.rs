@@ -18,6 +18,7 @@ impl HostLeader {
         let cut = Cut { bytes: self.config.record_bytes, messages: self.config.record_messages };
         self.note_lazy(now);
         while self.in_flight.len() < self.config.proposals_in_flight.max(1)
+            && self.in_flight_bytes < self.config.in_flight_bytes
             && (self.gather.has_ops() && self.lazy_until.is_none() || !self.awaiting_mark.is_empty())
         {
             self.lazy_until = None;
@@ -37,6 +38,7 @@ impl HostLeader {
                 self.promise(promises, outputs);
                 break;
             }
+            self.in_flight_bytes += promises.bytes;
             self.in_flight.push_back(promises);
             if cfg!(debug_assertions) && self.config.confirm_early {
                 for op in &ops {
@@ -160,6 +162,7 @@ impl HostLeader {
             }
         }
         if let Some(promises) = self.in_flight.pop_front() {
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(promises.bytes);
             self.keep(promises, outputs);
         }
         self.answer_stalled(now, directory, outputs);

@@ -179,6 +179,9 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> (ServerConfig, Option<S
             defaults.handshake_timeout_ms,
         ),
         max_connections: reader.number("max_connections", 1..=10_000_000, defaults.max_connections as u64),
+        // The limit of open files decides on these.
+        cluster_connections_max: defaults.cluster_connections_max,
+        store_open_files: defaults.store_open_files,
         cache_bytes: reader.number("cache_bytes", 1_048_576..=1 << 40, defaults.cache_bytes),
         shutdown_timeout_ms: reader.number(
             "shutdown_timeout_ms",
