@@ -29,6 +29,9 @@ use crate::{BROKER, CallError, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Peers, ServeE
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 4096;
+/// Streams that a peer may open and give up before this node has looked at them. A busy node does so when its leaders
+/// change; at h2's own limit of 20 the whole connection is closed. Only who has proved itself comes so far.
+const RESET_STREAMS_MAX: usize = 1024;
 /// Connections that may be open where nobody says how many: a peer has two, and one more while it greets.
 pub const CONNECTIONS_MAX: usize = 2048;
 /// Connections whose other side may still owe its proof, but half of all at most. Nodes prove themselves at once: when
@@ -37,8 +40,8 @@ const STRANGERS_MAX: usize = 256;
 /// After an accept failed for want of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the cluster port until `stop` resolves, `most` connections at a time. Whoever does not prove itself in time is closed; so are callers of
-/// another cluster or protocol version. Both are named in the log, at most one line in ten seconds each.
+/// Serves the cluster port until `stop` resolves, `most` connections at a time. Whoever does not prove itself in time is
+/// closed; so are callers of another cluster or protocol version. Both are named in the log, at most one line in ten seconds each.
 ///
 /// # Errors
 /// [`ServeError`] when the listener fails.
@@ -90,6 +93,7 @@ async fn run(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
         .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     let serving = server.add_service(service).serve_with_incoming(incoming);
