@@ -261,7 +261,9 @@ impl World {
             let raft = RaftNode::start(options, store.clone(), peers.clone()).await.unwrap();
             let services = Services { member: raft.member_service(), session: None };
             let serving = peers.clone();
-            tokio::spawn(async move { serve(listener, serving, services, std::future::pending()).await });
+            tokio::spawn(async move {
+                serve(listener, serving, services, warren_rpc::CONNECTIONS_MAX, std::future::pending()).await
+            });
             let mut events = raft.take_leadership_events();
             let hosted = Arc::clone(&hosted);
             tokio::spawn(async move {
