@@ -83,7 +83,7 @@ def _ready(side, queue):
         client.close()
 
 
-def test_amqp_tools_consume_with_a_command_per_message(sides, name):
+def test_amqp_tools_consume_with_a_command_per_message(sides, name, tmp_path):
     producer, consumer = sides
     queue = name()
     tool(producer, "amqp-declare-queue", "-d", "-q", queue)
@@ -94,7 +94,10 @@ def test_amqp_tools_consume_with_a_command_per_message(sides, name):
     )
     # The message of a command that fails is not acknowledged: it is for the next one. The command
     # reads its input first: amqp-consume dies of SIGPIPE when it writes to one that has ended.
-    tool(consumer, "amqp-consume", "-q", queue, "-c", "1", "sh", "-c", "cat >/dev/null; exit 1")
+    refuse = tmp_path / "refuse"
+    refuse.write_text("#!/bin/sh\ncat >/dev/null\nexit 1\n")
+    refuse.chmod(0o755)
+    tool(consumer, "amqp-consume", "-q", queue, "-c", "1", str(refuse))
     eventually(lambda: _ready(producer, queue) == 2, "the message back in its queue")
     assert tool(consumer, "amqp-consume", "-q", queue, "-c", "2", "cat") == "message 3\nmessage 4\n"
     eventually(lambda: _ready(producer, queue) == 0, "an empty queue")

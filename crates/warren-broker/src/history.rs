@@ -38,6 +38,9 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
 /// binding is there then.
 pub(crate) async fn bind(broker: &Arc<Broker>, record: BindingRecord) -> Result<bool, AmqpError> {
     let applied = broker.change(Command::Bind(record.clone())).await?;
+    if applied.created {
+        broker.seen_everywhere().await;
+    }
     if applied.created
         && let Some(mut replay) = Replay::new(broker, &record)
     {

@@ -40,6 +40,8 @@ pub enum Question {
         /// What the clients are told.
         reason: String,
     },
+    /// Whether its catalogue is at least at this revision: answered when it is, or after a moment.
+    Seen(u64),
 }
 
 /// Connections that have something in common.
@@ -60,6 +62,8 @@ pub enum Reply {
     Counts(ClientCounts),
     /// To `Close` and `CloseAll`: whether there is such a connection.
     Closed(bool),
+    /// To `Seen`: at which revision its catalogue is.
+    Seen(u64),
 }
 
 /// How many clients there are.
@@ -192,6 +196,7 @@ impl Question {
                 };
                 Wire::CloseAll(wire::CloseAll { whose: Some(whose), reason: reason.clone() })
             }
+            Self::Seen(revision) => Wire::Seen(wire::Seen { revision: *revision }),
         };
         wire::Question { question: Some(question) }.encode_to_vec().into()
     }
@@ -216,6 +221,7 @@ impl Question {
                 },
                 reason: close.reason,
             },
+            Wire::Seen(seen) => Self::Seen(seen.revision),
         })
     }
 }
@@ -235,6 +241,7 @@ impl Reply {
                 user_channels: counts.user_channels,
             }),
             Self::Closed(found) => Wire::Closed(wire::Closed { found: *found }),
+            Self::Seen(revision) => Wire::Seen(wire::Seen { revision: *revision }),
         };
         wire::Reply { reply: Some(reply) }.encode_to_vec().into()
     }
@@ -257,6 +264,7 @@ impl Reply {
                 user_channels: counts.user_channels,
             }),
             Wire::Closed(closed) => Self::Closed(closed.found),
+            Wire::Seen(seen) => Self::Seen(seen.revision),
         })
     }
 }
@@ -448,7 +456,9 @@ mod tests {
             }),
         };
         let counts = ClientCounts { vhost_connections: 1, user_connections: 2, user_channels: 3 };
-        for reply in [Reply::Connections(vec![connection]), Reply::Counts(counts), Reply::Closed(true)] {
+        for reply in
+            [Reply::Connections(vec![connection]), Reply::Counts(counts), Reply::Closed(true), Reply::Seen(7)]
+        {
             let bytes = reply.encode();
             assert_eq!(Reply::decode(&bytes), Ok(reply));
             for end in 1..bytes.len() {
@@ -461,6 +471,7 @@ mod tests {
             Question::Close { name: "n".to_owned(), reason: "r".to_owned() },
             Question::CloseAll { whose: Whose::Vhost("v".to_owned()), reason: "r".to_owned() },
             Question::CloseAll { whose: Whose::User("u".to_owned()), reason: "r".to_owned() },
+            Question::Seen(u64::MAX),
         ] {
             assert_eq!(Question::decode(&question.encode()), Ok(question));
         }

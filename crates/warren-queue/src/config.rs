@@ -38,7 +38,7 @@ pub struct LeaderConfig {
     /// Default 256.
     pub reserve_ahead: u64,
     /// For how long acknowledgements alone may wait for something to be recorded with. Nobody waits for a reply, and what a
-    /// home is not told of it repeats. 0 for a host that forgets everything anyway. Default 10 ms.
+    /// home is not told of it repeats. 0 for a host that forgets everything anyway. Default 3 ms.
     pub settle_within_ms: u64,
     /// For how long a queue refuses consumers after it said that it may be deleted, and how often the deletion of
     /// an auto-delete queue is asked for again. Default 5000 ms.
@@ -70,7 +70,7 @@ impl LeaderConfig {
             claim_grace_ms: 3000,
             reserve_ahead: 256,
             settle_within_ms: match host {
-                QueueHost::Shard(_) => 10,
+                QueueHost::Shard(_) => 3,
                 QueueHost::Node(_) => 0,
             },
             delete_hold_ms: 5000,

@@ -31,6 +31,8 @@ const NODE_DEADLINE: Duration = Duration::from_secs(3);
 const DESCRIBE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an operator's publish waits for its confirm.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a change waits for the nodes in contact to have seen it; one that is slower than that sees it later.
+const SEEN_DEADLINE: Duration = Duration::from_millis(300);
 /// Most body bytes that one get returns.
 const GET_MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -41,6 +43,12 @@ pub(crate) async fn answer(broker: &Broker, question: Question) -> Reply {
         Question::Count { vhost, user } => Reply::Counts(broker.connections().count(&vhost, &user)),
         Question::Close { name, reason } => Reply::Closed(close(broker, &name, &reason)),
         Question::CloseAll { whose, reason } => Reply::Closed(close_all(broker, &whose, &reason)),
+        Question::Seen(revision) => {
+            let mut now = broker.catalogue().revision();
+            // Too slow, or stopping: it says what it has.
+            let _late = tokio::time::timeout(SEEN_DEADLINE, now.wait_for(|now| *now >= revision)).await;
+            Reply::Seen(*now.borrow())
+        }
     }
 }
 
@@ -90,6 +98,13 @@ fn close_all(broker: &Broker, whose: &Whose, reason: &str) -> bool {
 
 impl Broker {
     /// Puts a question to every other node; those that do not answer in time are left out.
+    /// Waits until all nodes in contact have seen what this one has: a binding that is reported counts for what is published
+    /// through any of them.
+    pub(crate) async fn seen_everywhere(&self) {
+        let revision = self.catalogue().current_revision();
+        self.ask_nodes(&Question::Seen(revision), SEEN_DEADLINE).await;
+    }
+
     pub(crate) async fn ask_nodes(&self, question: &Question, deadline: Duration) -> Vec<(NodeId, Reply)> {
         let nodes: Vec<NodeId> = self
             .peers()
