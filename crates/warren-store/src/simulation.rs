@@ -113,3 +113,40 @@ pub fn open(
     let store = Store::assemble(core, logs, written, None, &options);
     Ok((store, LogWriter { writer, batch: Vec::new() }))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use warren_types::{GroupId, LogIndex, NodeId, Term};
+
+    use super::*;
+    use crate::LogEntry;
+    use crate::wal::DiskDir;
+
+    #[test]
+    fn what_was_appended_counts_as_written_only_when_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { log_segment_bytes: 256 << 10, ..StoreOptions::default() };
+        let files = DiskDir::new(&dir.path().join("log"), options.log_segment_bytes).unwrap();
+        let (store, mut writer) = open(dir.path(), options, Box::new(files)).unwrap();
+        let log = store.log(GroupId(1)).unwrap();
+        let entry = LogEntry {
+            index: LogIndex(1),
+            term: Term(1),
+            node: NodeId(1),
+            kind: 1,
+            payload: Bytes::from_static(b"x"),
+        };
+        log.append(vec![entry], Box::new(|_| ()));
+        let written = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&written);
+        store.when_written(Box::new(move |outcome| tell.store(outcome.is_ok(), Ordering::Relaxed)));
+        assert!(writer.take());
+        assert!(!written.load(Ordering::Relaxed), "nothing is on disk yet");
+        writer.finish();
+        assert!(written.load(Ordering::Relaxed));
+    }
+}
