@@ -248,7 +248,7 @@ fuzz() {
     exec "$CARGO_TARGET_DIR/debug/warren-fuzz" "$@"
 }
 
-# simulate [--seconds N] [--seed N]: whole clusters in one thread, from seeds; `simulate run --seed N --trace` is one again.
+# simulate [--seconds N] [--seed N] [--jobs N]: whole clusters in one thread, from seeds; `simulate run --seed N --trace` is one again.
 simulate() {
     need_cargo
     cargo build --locked -p warren-simulation

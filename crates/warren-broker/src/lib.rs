@@ -32,6 +32,6 @@ pub mod tls;
 pub use alarm::{AlarmSet, Resources};
 pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};
 pub use identity::IdentityError;
-pub use node::{Node, SimulatedWorld, StartError};
+pub use node::{Checkpoints, Node, SimulatedWorld, StartError};
 /// The release of RabbitMQ whose behaviour clients may expect.
 pub use warren_amqp::RABBITMQ_VERSION;

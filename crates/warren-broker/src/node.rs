@@ -87,6 +87,27 @@ pub struct SimulatedWorld {
     pub nodes: mpsc::Receiver<Box<dyn Wire>>,
     /// Connections of clients.
     pub clients: mpsc::Receiver<Box<dyn Wire>>,
+    /// When it makes checkpoints.
+    pub checkpoints: Checkpoints,
+}
+
+/// When a node makes checkpoints, and what it keeps of its log.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints {
+    /// After so many bytes of log.
+    pub bytes: u64,
+    /// After so long.
+    pub interval: Duration,
+    /// So many bytes of each group's log stay, for followers that are a little behind.
+    pub keep_log_bytes: u64,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        let RaftOptions { checkpoint_bytes, checkpoint_interval, keep_log_bytes, .. } =
+            RaftOptions::default();
+        Self { bytes: checkpoint_bytes, interval: checkpoint_interval, keep_log_bytes }
+    }
 }
 
 impl std::fmt::Debug for SimulatedWorld {
@@ -146,7 +167,8 @@ impl Node {
         let (cluster_security, amqps_tls) = load_security(&config).await?;
         let renewing = cluster_security.clone();
         let identity = Identity { node, incarnation, first_start };
-        let (mut started, services) = Self::assemble(config, identity, store, cluster_security).await?;
+        let (mut started, services) =
+            Self::assemble(config, identity, store, cluster_security, Checkpoints::default()).await?;
         let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
         let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
         let renewables = [Some(Renewable::Cluster(renewing)), listener_tls];
@@ -184,9 +206,10 @@ impl Node {
         let (node, first_start) = identity::load_or_draw(&config.data_dir)?;
         let incarnation = identity::begin(&config.data_dir, clock::now().0)?;
         identity::note_store(&config.data_dir)?;
-        let SimulatedWorld { store, network, nodes, mut clients } = world;
+        let SimulatedWorld { store, network, nodes, mut clients, checkpoints } = world;
         let identity = Identity { node, incarnation, first_start };
-        let (started, services) = Self::assemble(config, identity, store, Security::over(network)).await?;
+        let (started, services) =
+            Self::assemble(config, identity, store, Security::over(network), checkpoints).await?;
         let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
         let peers = broker.peers().clone();
         tokio::spawn(
@@ -208,6 +231,7 @@ impl Node {
         identity: Identity,
         store: Store,
         security: Security,
+        checkpoints: Checkpoints,
     ) -> Result<(Self, Services), StartError> {
         let Identity { node, incarnation, first_start } = identity;
         let hello = Hello {
@@ -236,6 +260,9 @@ impl Node {
                 name: config.default_user.clone(),
                 password: config.default_password.clone(),
             },
+            checkpoint_bytes: checkpoints.bytes,
+            checkpoint_interval: checkpoints.interval,
+            keep_log_bytes: checkpoints.keep_log_bytes,
             ..RaftOptions::default()
         };
         let raft = RaftNode::start(options, store.clone(), peers.clone()).await?;
@@ -311,6 +338,12 @@ impl Node {
     #[must_use]
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.broker.raft().fatal()
+    }
+
+    /// Hands over whatever this node leads. It goes on, and may get some of it back.
+    pub fn hand_over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let broker = Arc::clone(&self.broker);
+        async move { broker.raft().transfer_all_leadership().await }
     }
 
     /// Stops in the order of the spine: no new clients, leaderships handed over, clients told (320), what they acknowledged

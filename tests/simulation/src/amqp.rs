@@ -23,6 +23,8 @@ pub(crate) enum Event {
     Message {
         tag: u64,
         redelivered: bool,
+        /// Where it is in a stream.
+        offset: Option<u64>,
         body: Vec<u8>,
     },
     /// `basic.return`.
@@ -69,6 +71,16 @@ impl Arguments {
     pub(crate) fn shortstr(&mut self) -> String {
         let length = usize::from(self.octet());
         String::from_utf8_lossy(self.take(length)).into_owned()
+    }
+}
+
+impl Arguments {
+    /// What a stream says in a message's headers, looked for by its name.
+    fn stream_offset(&self) -> Option<u64> {
+        const NAME: &[u8] = b"\x0fx-stream-offsetl";
+        let rest = self.octets.get(self.at..)?;
+        let at = rest.windows(NAME.len()).position(|window| window == NAME)?;
+        Some(Self { octets: rest.get(at + NAME.len()..)?.to_vec(), at: 0 }.longlong())
     }
 }
 
@@ -120,24 +132,35 @@ impl Method {
     }
 
     /// A table.
-    pub(crate) fn arguments(self, arguments: &[(&str, Value)]) -> Self {
-        let mut table = Self(Vec::new());
-        for (key, value) in arguments {
-            table = table.shortstr(key);
-            table = match value {
-                Value::Truth => table.octet(b't').octet(1),
-                Value::Number(number) => table.octet(b'l').longlong(*number),
-                Value::Text(text) => {
-                    let mut table = table.octet(b'S').long(text.len() as u32);
-                    table.0.extend(text.as_bytes());
-                    table
-                }
-            };
-        }
-        let mut method = self.long(table.0.len() as u32);
-        method.0.extend(table.0);
-        method
+    pub(crate) fn arguments(mut self, arguments: &[(&str, Value)]) -> Self {
+        self.0.extend(table(arguments));
+        self
     }
+}
+
+fn table(arguments: &[(&str, Value)]) -> Vec<u8> {
+    let mut table = Method(Vec::new());
+    for (key, value) in arguments {
+        table = table.shortstr(key);
+        table = match value {
+            Value::Truth => table.octet(b't').octet(1),
+            Value::Number(number) => table.octet(b'l').longlong(*number),
+            Value::Text(text) => {
+                let mut table = table.octet(b'S').long(text.len() as u32);
+                table.0.extend(text.as_bytes());
+                table
+            }
+        };
+    }
+    Method(Vec::new()).long(table.0.len() as u32).0.into_iter().chain(table.0).collect()
+}
+
+/// What is published, beside its body.
+pub(crate) struct Publish<'a> {
+    pub(crate) exchange: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) priority: u8,
+    pub(crate) headers: &'a [(&'a str, Value)],
 }
 
 /// A connection with one channel.
@@ -217,23 +240,13 @@ impl Client {
     ///
     /// # Errors
     /// The connection ended.
-    pub(crate) async fn publish(
-        &mut self,
-        exchange: &str,
-        key: &str,
-        priority: u8,
-        body: &[u8],
-    ) -> io::Result<()> {
+    pub(crate) async fn publish(&mut self, publish: Publish<'_>, body: &[u8]) -> io::Result<()> {
+        let Publish { exchange, key, priority, headers } = publish;
         let mut out = Vec::new();
         frame(&mut out, 1, 1, &Method::new(60, 40).short(0).shortstr(exchange).shortstr(key).octet(1).0);
-        let mut header = Vec::new();
-        header.extend(60_u16.to_be_bytes());
-        header.extend(0_u16.to_be_bytes());
-        header.extend((body.len() as u64).to_be_bytes());
-        // Delivery mode 2, and the priority.
-        header.extend(0x1800_u16.to_be_bytes());
-        header.extend([2, priority]);
-        frame(&mut out, 2, 1, &header);
+        // Headers, delivery mode 2, and the priority.
+        let properties = Method::new(60, 0).longlong(body.len() as u64).short(0x3800).arguments(headers);
+        frame(&mut out, 2, 1, &properties.octet(2).octet(priority).0);
         for part in body.chunks(131_000) {
             frame(&mut out, 3, 1, part);
         }
@@ -304,12 +317,12 @@ impl Client {
                     (60, 60) => {
                         arguments.shortstr();
                         let (tag, redelivered) = (arguments.longlong(), arguments.octet() != 0);
-                        let event = Event::Message { tag, redelivered, body: Vec::new() };
+                        let event = Event::Message { tag, redelivered, offset: None, body: Vec::new() };
                         self.content = Some((event, u64::MAX));
                     }
                     (60, 71) => {
                         let (tag, redelivered) = (arguments.longlong(), arguments.octet() != 0);
-                        let event = Event::Message { tag, redelivered, body: Vec::new() };
+                        let event = Event::Message { tag, redelivered, offset: None, body: Vec::new() };
                         self.content = Some((event, u64::MAX));
                     }
                     (60, 50) => self.content = Some((Event::Returned { body: Vec::new() }, u64::MAX)),
@@ -320,9 +333,13 @@ impl Client {
             2 => {
                 let mut header = Arguments { octets: payload, at: 4 };
                 let size = header.longlong();
-                let (event, left) =
+                let place = header.stream_offset();
+                let (mut event, left) =
                     self.content.take().ok_or_else(|| garbage("a header without a method"))?;
                 debug_assert_eq!(left, u64::MAX, "two headers");
+                if let Event::Message { offset, .. } = &mut event {
+                    *offset = place;
+                }
                 if size == 0 {
                     return Ok(Some(event));
                 }

@@ -1,14 +1,17 @@
 //! What is asked for on the command line. Each seed is run by a process of its own, so that nothing is left of the one before.
 
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, ExitCode, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::world::{self, Outcome};
 
 const SEED: &str = "WARREN_SIMULATION_SEED";
-const USAGE: &str = "warren-simulation [--seconds N] [--seeds N] [--seed FIRST] [--plant MISTAKE]   many seeds, until one fails
-warren-simulation run --seed SEED [--trace] [--plant MISTAKE]                  one seed
+const USAGE: &str = "warren-simulation [--seconds N] [--seeds N] [--seed FIRST] [--jobs N] [--keep-going] [--plant MISTAKE]
+                                                                  many seeds, until one fails; as many at once as there are cores
+warren-simulation run --seed SEED [--trace] [--plant MISTAKE]     one seed
 MISTAKE: skip-sync, confirm-early, forget-sequence, serve-early. RUST_LOG=info with `run` shows what the nodes log.";
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -20,6 +23,10 @@ struct Arguments {
     seed: Option<u64>,
     seeds: Option<u64>,
     seconds: Option<u64>,
+    /// How many seeds are run at once.
+    jobs: Option<usize>,
+    /// Also after a seed that failed.
+    keep_going: bool,
     plant: Option<String>,
 }
 
@@ -27,13 +34,15 @@ fn arguments() -> Option<Arguments> {
     let mut found = Arguments::default();
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
-        let mut number = || given.next()?.parse().ok();
+        let mut number = || given.next()?.parse::<u64>().ok();
         match argument.as_str() {
             "run" => found.run = true,
             "--trace" => found.trace = true,
             "--seed" => found.seed = Some(number()?),
             "--seeds" => found.seeds = Some(number()?),
             "--seconds" => found.seconds = Some(number()?),
+            "--jobs" => found.jobs = Some(usize::try_from(number()?).ok()?),
+            "--keep-going" => found.keep_going = true,
             "--plant" => found.plant = Some(given.next()?),
             _ => return None,
         }
@@ -51,13 +60,13 @@ pub(crate) fn main() -> ExitCode {
         (true, None) => match child(&arguments, arguments.seed.unwrap_or(1)).status() {
             Ok(status) if status.success() => ExitCode::SUCCESS,
             Ok(_) => ExitCode::FAILURE,
-            Err(error) => failed(&error),
+            Err(error) => failed_to(&error),
         },
         (false, _) => many(&arguments),
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+fn failed_to(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("warren-simulation: {error}");
     ExitCode::from(2)
 }
@@ -75,41 +84,99 @@ fn child(arguments: &Arguments, seed: u64) -> Command {
     command
 }
 
+/// Many seeds, one after the other by each of several workers.
+struct Many<'a> {
+    arguments: &'a Arguments,
+    first: u64,
+    most: u64,
+    until: Option<Instant>,
+    /// Seeds that were begun.
+    begun: AtomicU64,
+    /// Nothing more is begun.
+    over: AtomicBool,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    count: u64,
+    simulated_ms: f64,
+    failed: Vec<u64>,
+    error: Option<String>,
+}
+
+impl Many<'_> {
+    fn work(&self) {
+        while !self.over.load(Ordering::Relaxed) && self.until.is_none_or(|until| Instant::now() < until) {
+            let number = self.begun.fetch_add(1, Ordering::Relaxed);
+            if number >= self.most {
+                return;
+            }
+            let seed = self.first + number;
+            let ran = child(self.arguments, seed).output();
+            let mut found = self.found.lock();
+            match ran {
+                Ok(ran) => self.judge(seed, &ran, &mut found),
+                Err(error) => {
+                    found.error = Some(error.to_string());
+                    self.over.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, seed: u64, ran: &Output, found: &mut Found) {
+        found.count += 1;
+        let text = String::from_utf8_lossy(&ran.stdout);
+        if ran.status.success() {
+            let ms = text.split_whitespace().skip_while(|word| *word != "ms:").nth(1);
+            found.simulated_ms += ms.and_then(|ms| ms.parse::<f64>().ok()).unwrap_or_default();
+            return;
+        }
+        print!("{}{text}", String::from_utf8_lossy(&ran.stderr));
+        let plant =
+            self.arguments.plant.as_ref().map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+        let count = found.count;
+        println!(
+            "seed {seed} FAILS, number {count} of this run. Again: ./warren.sh simulate run --seed {seed}{plant} --trace"
+        );
+        found.failed.push(seed);
+        if !self.arguments.keep_going {
+            self.over.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 fn many(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
     let first = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) * 1000);
-    let seconds = arguments.seconds.unwrap_or(if arguments.seeds.is_some() { u64::MAX } else { 60 });
-    let mut count = 0;
-    let mut simulated = 0.0;
-    while began.elapsed() < Duration::from_secs(seconds) && count < arguments.seeds.unwrap_or(u64::MAX) {
-        let seed = first + count;
-        count += 1;
-        let ran = child(arguments, seed).stderr(Stdio::inherit()).output();
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return failed(&error),
-        };
-        let text = String::from_utf8_lossy(&ran.stdout);
-        if !ran.status.success() {
-            print!("{text}");
-            let plant = arguments.plant.as_ref().map(|plant| format!(" --plant {plant}")).unwrap_or_default();
-            println!(
-                "seed {seed} FAILS, number {count} of this run. Again: ./warren.sh simulate run --seed {seed}{plant} --trace"
-            );
-            return ExitCode::FAILURE;
+    let seconds = arguments.seconds.or(arguments.seeds.is_none().then_some(60));
+    let many = Many {
+        arguments,
+        first,
+        most: arguments.seeds.unwrap_or(u64::MAX),
+        until: seconds.and_then(|seconds| began.checked_add(Duration::from_secs(seconds))),
+        begun: AtomicU64::new(0),
+        over: AtomicBool::new(false),
+        found: Mutex::default(),
+    };
+    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| many.work());
         }
-        let ms = text
-            .split_whitespace()
-            .skip_while(|word| *word != "ms:")
-            .nth(1)
-            .and_then(|ms| ms.parse::<f64>().ok());
-        simulated += ms.unwrap_or_default() / 1000.0;
+    });
+    let Found { count, simulated_ms, failed, error } = many.found.into_inner();
+    if let Some(error) = error {
+        return failed_to(&error);
     }
+    let said = if failed.is_empty() { "nothing found".to_owned() } else { format!("failed: {failed:?}") };
     println!(
-        "{count} seeds from {first}, {simulated:.0} simulated seconds in {:.0} s: nothing found",
+        "{count} seeds from {first}, {:.0} simulated seconds in {:.0} s: {said}",
+        simulated_ms / 1000.0,
         began.elapsed().as_secs_f64()
     );
-    ExitCode::SUCCESS
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn one(arguments: &Arguments) -> ExitCode {
@@ -123,7 +190,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         said(panic);
     }));
     if let Err(error) = plant(arguments.plant.as_deref()) {
-        return failed(&error);
+        return failed_to(&error);
     }
     let seed = arguments.seed.unwrap_or(1);
     let root = std::path::Path::new("/dev/shm");
@@ -131,7 +198,7 @@ fn one(arguments: &Arguments) -> ExitCode {
     let ran = directory.and_then(|directory| world::run(seed, directory.path(), arguments.trace));
     let Outcome { mut violations, hash, events, simulated_ms, faults, confirmed, deliveries } = match ran {
         Ok(outcome) => outcome,
-        Err(error) => return failed(&error),
+        Err(error) => return failed_to(&error),
     };
     let panics = PANICS.load(Ordering::Relaxed);
     if panics > 0 {

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Duty { host: Host, change: NodeChange },
     /// A node loses its disk, and comes back with an empty one.
     Wipe { host: Host, back_after_ms: u64 },
+    /// A node hands over whatever it leads; it may get it back.
+    HandOver { host: Host },
     /// Nothing, for long enough that what clients sent is recorded.
     Calm { for_ms: u64 },
 }
@@ -48,7 +50,7 @@ pub(crate) struct Nemesis {
     pause_ms: u64,
 }
 
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 /// Nodes come and go.
 const MOVES: usize = 10;
 
@@ -116,6 +118,7 @@ impl Nemesis {
                 6 => Fault::Duty { host, change: NodeChange::Replace },
                 _ => Fault::Wipe { host, back_after_ms: long / 4 },
             },
+            11 => Fault::HandOver { host },
             _ => Fault::Calm { for_ms: self.chance.within(3000, 9000) },
         }
     }

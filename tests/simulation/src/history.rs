@@ -1,18 +1,26 @@
 //! What clients saw, and what they must never see. Every rule is checked at the moment it can be broken; what can only be
 //! told at the end is in [`History::judge`].
 
+mod checks;
+mod streams;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(crate) use self::streams::From;
+use self::streams::Stream;
 use crate::kinds::Kind;
 use crate::network::Host;
 use crate::trace::Trace;
 
 /// After so long without any disturbance what a client has sent is recorded.
 const CALM_MS: u64 = 4000;
+
+/// When an acknowledgement is sent that nobody has said anything about.
+const NEVER: u64 = u64::MAX;
 
 /// How long a delivery may be on its way behind which the broker has closed the connection.
 const ON_THE_WAY_MS: u64 = 500;
@@ -66,14 +74,24 @@ pub(crate) enum Fate {
 }
 
 struct Message {
-    queues: Vec<usize>,
+    published: Published,
     fate: Fate,
+}
+
+/// What a message is published as.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) queues: Vec<usize>,
+    /// Nobody may have it before; 0: it is not delayed.
+    pub(crate) due_ms: u64,
+    /// What queues that deduplicate know it by.
+    pub(crate) key: Option<u64>,
 }
 
 #[derive(Default)]
 struct Copy {
     deliveries: u32,
-    /// Sent acknowledgements: when, from which session.
+    /// Sent acknowledgements: when, from which session. [`NEVER`] for one that may or may not count.
     acks: Vec<(u64, u64)>,
     /// Sessions that hold it, and since when.
     holders: BTreeMap<u64, u64>,
@@ -116,6 +134,10 @@ struct Inner {
     active: BTreeMap<usize, u64>,
     messages: BTreeMap<MessageId, Message>,
     copies: BTreeMap<(usize, MessageId), Copy>,
+    /// What queues that deduplicate have delivered of each key.
+    keys: BTreeMap<(usize, u64), MessageId>,
+    /// Of each that is a stream.
+    streams: BTreeMap<usize, Stream>,
     sessions: BTreeMap<u64, Session>,
     next_session: u64,
     disturbances: Disturbances,
@@ -138,6 +160,8 @@ impl History {
             active: BTreeMap::new(),
             messages: BTreeMap::new(),
             copies: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            streams: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: 0,
             disturbances: Disturbances::default(),
@@ -148,8 +172,8 @@ impl History {
         })))
     }
 
-    pub(crate) fn published(&self, id: MessageId, queues: Vec<usize>, fate: Fate) {
-        self.0.lock().messages.insert(id, Message { queues, fate });
+    pub(crate) fn published(&self, id: MessageId, published: Published, fate: Fate) {
+        self.0.lock().messages.insert(id, Message { published, fate });
     }
 
     /// The commit of its transaction goes out.
@@ -195,7 +219,13 @@ impl History {
     }
 
     /// A delivery came; returns whose it is.
-    pub(crate) fn delivered(&self, session: u64, redelivered: bool, body: &[u8]) -> Option<MessageId> {
+    pub(crate) fn delivered(
+        &self,
+        session: u64,
+        redelivered: bool,
+        offset: Option<u64>,
+        body: &[u8],
+    ) -> Option<MessageId> {
         let mut guard = self.0.lock();
         let inner = &mut *guard;
         let now = inner.trace.now_ms();
@@ -214,16 +244,26 @@ impl History {
             "delivered {id} of q{queue} to {session}{}",
             if redelivered { " again" } else { "" }
         ));
-        if inner.messages.get(&id).is_some_and(|message| message.fate == Fate::Uncommitted) {
-            inner.violation(format_args!("uncommitted: {id} of q{queue} is delivered"));
+        inner.check_message(queue, id, now);
+        if !redelivered {
+            inner.check_order(session, queue, id);
         }
-        inner.check_delivery(session, queue, id, redelivered, now);
-        if inner.kind(queue) == Kind::SingleActive {
-            inner.check_active(session, queue, id, now);
+        match inner.kind(queue) {
+            Kind::Stream => inner.check_place(session, queue, offset, id, redelivered),
+            Kind::Dead => {}
+            Kind::SingleActive => {
+                inner.check_copy(session, queue, id, redelivered, now);
+                inner.check_active(session, queue, id, now);
+            }
+            Kind::Plain | Kind::Priority | Kind::Mortal { .. } | Kind::Dedup => {
+                inner.check_copy(session, queue, id, redelivered, now);
+            }
         }
-        let copy = inner.copies.entry((queue, id)).or_default();
-        copy.deliveries += 1;
-        copy.holders.insert(session, now);
+        if inner.kind(queue) != Kind::Stream {
+            let copy = inner.copies.entry((queue, id)).or_default();
+            copy.deliveries += 1;
+            copy.holders.insert(session, now);
+        }
         if let Some(of) = inner.sessions.get_mut(&session) {
             of.held += 1;
             if of.prefetch != 0 && of.held > of.prefetch {
@@ -241,6 +281,25 @@ impl History {
         let mut inner = self.0.lock();
         let now = inner.trace.now_ms();
         let Some(queue) = inner.give_up(session, id) else { return };
+        if let Some(copy) = inner.copies.get_mut(&(queue, id)) {
+            copy.acks.push((now, session));
+        }
+    }
+
+    /// The commit of an acknowledgement goes out: from now on it may count.
+    pub(crate) fn commits_acknowledgement(&self, session: u64, id: MessageId) {
+        let mut inner = self.0.lock();
+        let Some(queue) = inner.give_up(session, id) else { return };
+        if let Some(copy) = inner.copies.get_mut(&(queue, id)) {
+            copy.acks.push((NEVER, session));
+        }
+    }
+
+    /// The commit was answered: it counts.
+    pub(crate) fn committed_acknowledgement(&self, session: u64, id: MessageId) {
+        let mut inner = self.0.lock();
+        let now = inner.trace.now_ms();
+        let Some(queue) = inner.sessions.get(&session).map(|of| of.queue) else { return };
         if let Some(copy) = inner.copies.get_mut(&(queue, id)) {
             copy.acks.push((now, session));
         }
@@ -306,17 +365,17 @@ impl History {
         (inner.confirmed, inner.deliveries)
     }
 
-    /// Messages that were confirmed and that nobody has acknowledged yet, by queue.
+    /// Messages that were confirmed and that nobody has acknowledged yet, by queue; of a stream, that the last readers have
+    /// not read.
     pub(crate) fn outstanding(&self) -> BTreeMap<usize, Vec<MessageId>> {
         let inner = self.0.lock();
         let mut left: BTreeMap<usize, Vec<MessageId>> = BTreeMap::new();
         let dead = inner.kinds.iter().position(|kind| *kind == Kind::Dead);
         for (id, message) in inner.messages.iter().filter(|(_, message)| message.fate == Fate::Confirmed) {
-            let acks = |queue: usize| inner.copies.get(&(queue, *id)).map_or(0, |copy| copy.acks.len());
             // Each of these may stand for one of the queues that it may have died in.
-            let mut deaths = dead.map_or(0, acks);
-            for queue in &message.queues {
-                if acks(*queue) > 0 {
+            let mut deaths = dead.map_or(0, |dead| inner.acks(dead, *id));
+            for queue in &message.published.queues {
+                if inner.is_done(*queue, *id, message) {
                     continue;
                 }
                 if inner.kind(*queue).is_mortal() && deaths > 0 {
@@ -345,30 +404,21 @@ impl History {
 }
 
 impl Inner {
+    fn acks(&self, queue: usize, id: MessageId) -> usize {
+        self.copies.get(&(queue, id)).map_or(0, |copy| copy.acks.len())
+    }
+
+    /// Whether somebody has had it from the queue, or what came before it with its key.
+    fn is_done(&self, queue: usize, id: MessageId, message: &Message) -> bool {
+        if let Some(stream) = self.streams.get(&queue) {
+            return stream.was_read_at_the_end(id);
+        }
+        let first = message.published.key.and_then(|key| self.keys.get(&(queue, key)));
+        self.acks(queue, *first.unwrap_or(&id)) > 0
+    }
+
     fn kind(&self, queue: usize) -> Kind {
         self.kinds.get(queue).copied().unwrap_or(Kind::Plain)
-    }
-
-    /// Whether a message that was published so can be in the queue.
-    fn comes_to(&self, message: &Message, queue: usize) -> bool {
-        let dies = || message.queues.iter().any(|queue| self.kind(*queue).is_mortal());
-        message.queues.contains(&queue) || (self.kind(queue) == Kind::Dead && dies())
-    }
-
-    /// One consumer at a time: another may follow only when the one before may be gone.
-    fn check_active(&mut self, session: u64, queue: usize, id: MessageId, now: u64) {
-        // Who polls is no consumer.
-        if self.sessions.get(&session).is_none_or(|of| of.prefetch == 0) {
-            return;
-        }
-        let Some(before) = self.active.insert(queue, session).filter(|before| *before != session) else {
-            return;
-        };
-        if self.holds_surely(before, now) {
-            self.violation(format_args!(
-                "two active: {id} of q{queue} goes to session {session} while {before} consumes"
-            ));
-        }
     }
 
     fn violation(&mut self, text: fmt::Arguments<'_>) {
@@ -388,67 +438,5 @@ impl Inner {
             copy.holders.remove(&session);
         }
         Some(queue)
-    }
-
-    fn check_delivery(&mut self, session: u64, queue: usize, id: MessageId, redelivered: bool, now: u64) {
-        let mut found: Vec<String> = Vec::new();
-        let Some(order) = self.kind(queue).order(id) else { return };
-        if let Some(copy) = self.copies.get(&(queue, id)) {
-            if !redelivered && copy.deliveries > 0 {
-                let times = copy.deliveries;
-                let text = format!(
-                    "redelivered: {id} of q{queue} was delivered {times} times before and is not flagged"
-                );
-                self.trace.note(format_args!("suspect {text}"));
-                self.suspects.push((now, session, text));
-            }
-            for (at, by) in &copy.acks {
-                if self.is_recorded(*at, *by, now) {
-                    found.push(format!(
-                        "came back: {id} of q{queue}, which session {by} acknowledged at {at} ms"
-                    ));
-                }
-            }
-            for (holder, since) in &copy.holders {
-                if *holder != session && self.holds_surely(*holder, *since) {
-                    found.push(format!(
-                        "held twice: {id} of q{queue} is delivered to session {session} while {holder} holds it since {since} ms"
-                    ));
-                }
-            }
-        }
-        if !redelivered && let Some(of) = self.sessions.get_mut(&session) {
-            let newest = of.newest.entry((id.publisher, id.connection, order)).or_insert(id.number);
-            if *newest > id.number {
-                let newest = *newest;
-                found.push(format!("order: {id} of q{queue} comes for the first time after number {newest}"));
-            } else {
-                *newest = id.number;
-            }
-        }
-        for text in found {
-            self.violation(format_args!("{text}"));
-        }
-    }
-
-    /// Whether what the session sent then is recorded by now.
-    fn is_recorded(&self, at: u64, session: u64, now: u64) -> bool {
-        let Some(of) = self.sessions.get(&session) else { return false };
-        let died = self.disturbances.died.get(&of.host).map(Vec::as_slice).unwrap_or_default();
-        let current = self.disturbances.calm_since.map(|since| (since, now));
-        self.disturbances.calms.iter().copied().chain(current).any(|(from, to)| {
-            let from = from.max(at);
-            // The connection must have lived into the calm, and its node's process through it.
-            from.saturating_add(CALM_MS) <= to
-                && of.ended.is_none_or(|ended| ended > from + 1000)
-                && !died.iter().any(|died| (of.began..from + CALM_MS).contains(died))
-        })
-    }
-
-    /// Whether nothing can have told the broker that the session is gone.
-    fn holds_surely(&self, session: u64, since: u64) -> bool {
-        let Some(of) = self.sessions.get(&session) else { return false };
-        let touched = self.disturbances.touched.get(&of.host).copied().unwrap_or_default();
-        of.ended.is_none() && touched.saturating_add(CALM_MS) < since
     }
 }

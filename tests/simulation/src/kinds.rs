@@ -21,6 +21,10 @@ pub(crate) enum Kind {
     Mortal {
         ttl_ms: u64,
     },
+    /// Of messages with the same key it takes the first only.
+    Dedup,
+    /// A stream: everybody reads everything.
+    Stream,
     /// The queue of the dead: a message may come to it from several queues, and twice where a leader died meanwhile.
     Dead,
 }
@@ -29,10 +33,12 @@ impl Kind {
     /// The kinds of a run's queues; where one is mortal the queue of the dead is the last.
     pub(crate) fn draw(chance: &mut Chance, queues: usize) -> Vec<Self> {
         let mut kinds: Vec<Self> = (0..queues)
-            .map(|_| match chance.within(0, 10) {
+            .map(|_| match chance.within(0, 13) {
                 0 | 1 => Self::Priority,
                 2 | 3 => Self::SingleActive,
                 4 | 5 => Self::Mortal { ttl_ms: chance.of([400, 3000, 20_000]) },
+                6 => Self::Dedup,
+                7 | 8 => Self::Stream,
                 _ => Self::Plain,
             })
             .collect();
@@ -52,6 +58,8 @@ impl Kind {
             Self::Plain | Self::Dead => Vec::new(),
             Self::Priority => vec![("x-max-priority", Value::Number(u64::from(PRIORITIES) - 1))],
             Self::SingleActive => vec![("x-single-active-consumer", Value::Truth)],
+            Self::Dedup => vec![("x-message-deduplication", Value::Truth)],
+            Self::Stream => vec![("x-queue-type", Value::Text("stream"))],
             Self::Mortal { ttl_ms } => vec![
                 ("x-queue-type", Value::Text("quorum")),
                 ("x-message-ttl", Value::Number(ttl_ms)),
@@ -65,7 +73,7 @@ impl Kind {
     /// What an order is kept for, of one publisher's connection; `None`: there is no order.
     pub(crate) fn order(self, id: MessageId) -> Option<u32> {
         match self {
-            Self::Plain | Self::SingleActive => Some(0),
+            Self::Plain | Self::SingleActive | Self::Dedup | Self::Stream => Some(0),
             // A quorum queue has them without being asked.
             Self::Priority | Self::Mortal { .. } => Some(u32::from(priority(id))),
             Self::Dead => None,

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use warren_broker::admin::NodeChange;
-use warren_broker::{BrokerConfig, MemoryWatermark, Node, SimulatedWorld};
+use warren_broker::{BrokerConfig, Checkpoints, MemoryWatermark, Node, SimulatedWorld};
 use warren_store::simulation::LogWriter;
 use warren_store::{Store, StoreOptions};
 use warren_types::{NodeId, ShardId};
@@ -36,6 +37,21 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) shards: u32,
     pub(crate) replication: u32,
+    pub(crate) checkpoints: Checkpoints,
+}
+
+impl Plan {
+    /// Seldom, as in life, or so often that followers need snapshots.
+    pub(crate) fn checkpoints(chance: &mut Chance) -> Checkpoints {
+        if chance.permille(400) {
+            return Checkpoints::default();
+        }
+        Checkpoints {
+            bytes: chance.of([32 << 10, 200 << 10, 1 << 20]),
+            interval: Duration::from_millis(chance.of([700, 4000, 20_000])),
+            keep_log_bytes: chance.of([0, 16 << 10, 128 << 10]),
+        }
+    }
 }
 
 pub(crate) struct Machine {
@@ -46,6 +62,7 @@ pub(crate) struct Machine {
     trace: Trace,
     chance: Chance,
     config: BrokerConfig,
+    checkpoints: Checkpoints,
     /// Most milliseconds of an fsync.
     pub(crate) sync_ms: u64,
     process: Option<Process>,
@@ -104,7 +121,19 @@ impl Machine {
             ..BrokerConfig::default()
         };
         let disk = Disk::new(chance.fork());
-        Self { host, directory, disk, net, trace, chance, config, sync_ms: 3, process: None, starts: 0 }
+        Self {
+            host,
+            directory,
+            disk,
+            net,
+            trace,
+            chance,
+            config,
+            checkpoints: plan.checkpoints,
+            sync_ms: 3,
+            process: None,
+            starts: 0,
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -142,7 +171,8 @@ impl Machine {
         let (client_sender, clients) = mpsc::channel(256);
         self.net.start(self.host, node_sender, client_sender);
         let network = Arc::new(NodeNet { net: self.net.clone(), host: self.host });
-        let world = SimulatedWorld { store: store.clone(), network, nodes, clients };
+        let world =
+            SimulatedWorld { store: store.clone(), network, nodes, clients, checkpoints: self.checkpoints };
         let started = Started::default();
         let (slot, config) = (Arc::clone(&started), self.config.clone());
         processor.spawn(async move {
@@ -193,6 +223,16 @@ impl Machine {
         });
     }
 
+    /// Has the node hand over whatever it leads.
+    pub(crate) fn hand_over(&self) {
+        let Some((process, node)) =
+            self.process.as_ref().and_then(|process| Some((process, process.node.as_ref()?)))
+        else {
+            return;
+        };
+        process.processor.spawn(node.hand_over());
+    }
+
     /// Its node's number.
     pub(crate) fn id(&self) -> Option<NodeId> {
         self.node()?.admin().nodes().iter().find(|node| node.this).map(|node| node.id)
@@ -219,11 +259,13 @@ impl Machine {
     pub(crate) fn turn(&mut self) -> Turn {
         let now = self.trace.now_ms();
         let Some(process) = &mut self.process else { return Turn::Nothing };
+        let mut has_work = process.processor.has_work(now);
         if process.busy_until.is_some_and(|until| until <= now) {
             process.busy_until = None;
             process.last_write = Some(now);
             let writer = &mut process.writer;
             process.processor.enter(|| writer.finish());
+            has_work = true;
         } else if process.last_write.is_some_and(|last| last + SEAL_MS <= now) && process.busy_until.is_none()
         {
             process.last_write = None;
@@ -232,7 +274,10 @@ impl Machine {
         if self.disk.is_dark() {
             return Turn::Dark;
         }
-        process.processor.work();
+        if !has_work {
+            return Turn::Nothing;
+        }
+        process.processor.work(now);
         if process.busy_until.is_none() && process.writer.take() {
             process.busy_until = Some(now + self.chance.within(1, self.sync_ms + 1));
         }

@@ -2,6 +2,10 @@
  * library a clock that moves only when that thread sleeps, and random octets that follow from the seed. Other threads
  * (RocksDB's) and programs without the variable get what the system has. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -12,6 +16,8 @@
 static int known;
 static uint64_t state;
 static uint64_t elapsed_ns;
+/* How long the main thread wanted to wait; 0: it did not. */
+static uint64_t wanted_ns;
 
 /* 2026-01-01 00:00:00 UTC, and a machine that has been up for a day. */
 static const uint64_t DAY_ZERO_S = 1767225600, UP_S = 86400;
@@ -22,7 +28,7 @@ static __thread int main_thread;
 static int simulated(void)
 {
     if (main_thread == 0)
-        main_thread = syscall(SYS_gettid) == getpid() ? 1 : -1;
+        main_thread = gettid() == getpid() ? 1 : -1;
     if (main_thread < 0)
         return 0;
     if (known == 0) {
@@ -72,4 +78,41 @@ int nanosleep(const struct timespec *request, struct timespec *remain)
     if (!simulated())
         return (int)syscall(SYS_nanosleep, request, remain);
     return clock_nanosleep(CLOCK_MONOTONIC, 0, request, remain);
+}
+
+/* A runtime that has nothing to do waits until its next timer: here it does not wait, but one can ask how long it would have. */
+uint64_t simulation_wanted_ns(void)
+{
+    return wanted_ns;
+}
+
+void simulation_forget_wanted(void)
+{
+    wanted_ns = 0;
+}
+
+static long really(long number, long a, long b, long c, long d, long e, long f)
+{
+    static long (*next)(long, ...);
+    if (next == NULL)
+        next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    return next(number, a, b, c, d, e, f);
+}
+
+long syscall(long number, ...)
+{
+    va_list arguments;
+    va_start(arguments, number);
+    long a = va_arg(arguments, long), b = va_arg(arguments, long), c = va_arg(arguments, long);
+    long d = va_arg(arguments, long), e = va_arg(arguments, long), f = va_arg(arguments, long);
+    va_end(arguments);
+    /* The standard library's wait with a timeout, which it gives as a time of the monotonic clock. */
+    if (number == SYS_futex && (b & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET && d != 0 && simulated()) {
+        const struct timespec *until = (const struct timespec *)d;
+        uint64_t until_ns = (uint64_t)(until->tv_sec - (time_t)UP_S) * 1000000000u + (uint64_t)until->tv_nsec;
+        wanted_ns = until_ns > elapsed_ns ? until_ns - elapsed_ns : 0;
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    return really(number, a, b, c, d, e, f);
 }

@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 
 /// How long a cluster may take to form, and clients to declare.
 const FORM_MS: u64 = 60_000;
+/// Until every node knows what was declared on one.
+const KNOWN_MS: u64 = 1000;
 /// After the last fault: until publishers have their answers.
 const ANSWER_MS: u64 = 60_000;
 /// Until every queue is empty.
@@ -80,7 +82,8 @@ pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<
     let moves = chance.permille(400);
     let spare = if moves { 1 + chance.index(2) } else { 0 };
     let replication = if moves { 3 } else { nodes as u32 };
-    let plan = Plan { nodes, shards: 1 + chance.within(0, 3) as u32, replication };
+    let shards = 1 + chance.within(0, 3) as u32;
+    let plan = Plan { nodes, shards, replication, checkpoints: Plan::checkpoints(&mut chance) };
     let queues = 1 + chance.index(4);
     let kinds: Arc<[Kind]> = Kind::draw(&mut chance, queues).into();
     let history = History::new(trace.clone(), Arc::clone(&kinds));
@@ -192,7 +195,9 @@ impl World {
                 }
             }
         }
-        self.clients.work();
+        if self.clients.has_work(now) {
+            self.clients.work(now);
+        }
     }
 
     /// Passes time until something is so, or too much has passed.
@@ -240,20 +245,30 @@ impl World {
             field.declare(chance).await;
             *done.lock() = true;
         });
-        self.until(FORM_MS, |_| *declared.lock())
+        let there = self.until(FORM_MS, |_| *declared.lock());
+        // A node learns of what another one has declared by the next heartbeat: until then it routes as before.
+        self.until(KNOWN_MS, |_| false);
+        there
     }
 
     fn clients_come(&mut self) {
         let publishers = 1 + self.chance.within(0, 4) as u32;
         self.field.switches.publishers.store(publishers, Ordering::Relaxed);
         for number in 0..publishers {
-            let publisher = Publisher { number, field: self.field.clone(), chance: self.chance.fork() };
+            let publisher =
+                Publisher { number, field: self.field.clone(), chance: self.chance.fork(), keys: 0 };
             self.clients.spawn(publisher.run());
         }
         let queues = self.field.kinds.len();
         for number in 0..queues as u32 + self.chance.within(0, 3) as u32 {
             let queue = number as usize % queues;
-            let consumer = Consumer { number, field: self.field.clone(), chance: self.chance.fork(), queue };
+            let consumer = Consumer {
+                number,
+                field: self.field.clone(),
+                chance: self.chance.fork(),
+                queue,
+                read_up_to: BTreeMap::new(),
+            };
             self.clients.spawn(consumer.run());
         }
     }
@@ -340,6 +355,12 @@ impl World {
             Fault::Join => self.join(),
             Fault::Duty { host, change } => self.set_duty(host, change),
             Fault::Wipe { host, back_after_ms } => self.wipe(host, back_after_ms),
+            Fault::HandOver { host } => {
+                self.history.disturbed(&[]);
+                if let Some(machine) = self.machines.get(host - 1) {
+                    machine.hand_over();
+                }
+            }
             Fault::Calm { for_ms } => {
                 self.faults -= 1;
                 self.mend_all();
