@@ -21,7 +21,7 @@ use warren_types::{
 use crate::broker::Broker;
 use crate::delay::take_delay;
 use crate::mailbox::Mailbox;
-use crate::registry::ConnectionEvent;
+use crate::registry::{ConnectionEvent, await_confirms};
 use crate::request::{ask, unexpected};
 use crate::router::{draw, hashed_property};
 use crate::session::SessionInput;
@@ -106,34 +106,16 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        let mut missing: usize = batches.values().map(Vec::len).sum();
+        let missing: usize = batches.values().map(Vec::len).sum();
         let confirmed = async {
             for (host, batch) in batches {
                 self.broker.session(host).inputs().send(SessionInput::publish(batch)).await.ok()?;
             }
-            let mut events = Vec::new();
-            while missing > 0 {
-                if self.confirms.recv_many(&mut events, 16).await == 0 {
-                    return None;
-                }
-                for event in events.drain(..) {
-                    match event {
-                        ConnectionEvent::Confirmed(tokens) | ConnectionEvent::Rejected(tokens) => {
-                            missing = missing.saturating_sub(tokens.len());
-                        }
-                        ConnectionEvent::Deliver { .. }
-                        | ConnectionEvent::Cancelled(_)
-                        | ConnectionEvent::AlarmsOver
-                        | ConnectionEvent::TurnSeen
-                        | ConnectionEvent::Describe(_)
-                        | ConnectionEvent::Close(_) => {}
-                    }
-                }
-            }
-            Some(())
+            await_confirms(&self.confirms, missing).await
         };
         match tokio::time::timeout(CONFIRM_DEADLINE, confirmed).await {
-            Ok(Some(())) => Ok(()),
+            // Refused is where it belongs, too.
+            Ok(Some(_)) => Ok(()),
             Ok(None) | Err(_) => Err(AmqpError::new(
                 ReplyCode::InternalError,
                 format!(

@@ -88,6 +88,33 @@ impl Registered {
 }
 
 /// A connection that nobody serves.
+/// Waits until that many hosts have confirmed or refused what was published for this mailbox: whether none refused. `None` when
+/// the node is stopping.
+pub(crate) async fn await_confirms(mailbox: &Mailbox<ConnectionEvent>, mut missing: usize) -> Option<bool> {
+    let (mut taken, mut events) = (true, Vec::new());
+    while missing > 0 {
+        if mailbox.recv_many(&mut events, 16).await == 0 {
+            return None;
+        }
+        for event in events.drain(..) {
+            match event {
+                ConnectionEvent::Confirmed(tokens) => missing = missing.saturating_sub(tokens.len()),
+                ConnectionEvent::Rejected(tokens) => {
+                    taken = false;
+                    missing = missing.saturating_sub(tokens.len());
+                }
+                ConnectionEvent::Deliver { .. }
+                | ConnectionEvent::Cancelled(_)
+                | ConnectionEvent::AlarmsOver
+                | ConnectionEvent::TurnSeen
+                | ConnectionEvent::Describe(_)
+                | ConnectionEvent::Close(_) => {}
+            }
+        }
+    }
+    Some(taken)
+}
+
 #[cfg(test)]
 pub(crate) fn registered() -> Registered {
     let info = ConnectionInfo {

@@ -62,18 +62,6 @@ impl From<Rope> for Bytes {
 }
 
 impl Rope {
-    /// How many bytes it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.pieces().iter().map(Bytes::len).sum()
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.pieces().iter().all(Bytes::is_empty)
-    }
-
     fn pieces(&self) -> &[Bytes] {
         match &self.0 {
             Pieces::One(whole) => std::slice::from_ref(whole),
@@ -98,7 +86,7 @@ impl<S> FrameBody<S> {
 
     /// Takes a frame in; returns its length. One that no receiver would accept ends the stream.
     fn push(&mut self, rope: &Rope) -> usize {
-        let length = rope.len();
+        let length: usize = rope.pieces().iter().map(Bytes::len).sum();
         let message = 1 + encoded_len_varint(length as u64) + length;
         let Some(announced) = u32::try_from(message).ok().filter(|_| message <= MAX_MESSAGE_BYTES) else {
             tracing::error!(length, "a frame is too large to be sent: the stream ends");

@@ -20,7 +20,7 @@ use crate::admin::{AdminError, AfterGet, Clients, ConnectionInfo, GotInfo, Publi
 use crate::broker::Broker;
 use crate::delay::take_delay;
 use crate::mailbox::Mailbox;
-use crate::registry::ConnectionEvent;
+use crate::registry::{ConnectionEvent, await_confirms};
 use crate::request::Caller;
 use crate::request::publish::Publisher;
 use crate::session::SessionInput;
@@ -97,7 +97,6 @@ fn close_all(broker: &Broker, whose: &Whose, reason: &str) -> bool {
 }
 
 impl Broker {
-    /// Puts a question to every other node; those that do not answer in time are left out.
     /// Waits until all nodes in contact have seen what this one has: a binding that is reported counts for what is published
     /// through any of them.
     pub(crate) async fn seen_everywhere(&self) {
@@ -105,6 +104,7 @@ impl Broker {
         self.ask_nodes(&Question::Seen(revision), SEEN_DEADLINE).await;
     }
 
+    /// Puts a question to every other node; those that do not answer in time are left out.
     pub(crate) async fn ask_nodes(&self, question: &Question, deadline: Duration) -> Vec<(NodeId, Reply)> {
         let nodes: Vec<NodeId> = self
             .peers()
@@ -328,28 +328,8 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
             let input = SessionInput::publish(vec![(token, message)]);
             caller.broker.session(*host).inputs().send(input).await.ok()?;
         }
-        let (mut missing, mut refused, mut events) = (route.targets.len(), false, Vec::new());
-        while missing > 0 {
-            if caller.mailbox.recv_many(&mut events, 16).await == 0 {
-                return None;
-            }
-            for event in events.drain(..) {
-                match event {
-                    ConnectionEvent::Confirmed(tokens) => missing = missing.saturating_sub(tokens.len()),
-                    ConnectionEvent::Rejected(tokens) => {
-                        refused = true;
-                        missing = missing.saturating_sub(tokens.len());
-                    }
-                    ConnectionEvent::Deliver { .. }
-                    | ConnectionEvent::Cancelled(_)
-                    | ConnectionEvent::AlarmsOver
-                    | ConnectionEvent::TurnSeen
-                    | ConnectionEvent::Describe(_)
-                    | ConnectionEvent::Close(_) => {}
-                }
-            }
-        }
-        Some(!refused && !route.unroutable)
+        let taken = await_confirms(&caller.mailbox, route.targets.len()).await?;
+        Some(taken && !route.unroutable)
     };
     match tokio::time::timeout(CONFIRM_DEADLINE, confirmed).await {
         Ok(Some(taken)) => Ok(taken),

@@ -68,36 +68,15 @@ impl SessionInput {
 
     /// Bytes of messages in it.
     pub(crate) fn message_bytes(&self) -> usize {
-        match self {
-            Self::Publish { batch, .. } => batch.iter().map(|(_, publish)| publish.message.size()).sum(),
-            Self::Subscribe { .. }
-            | Self::Unsubscribe(_)
-            | Self::SetPrefetch { .. }
-            | Self::Settle { .. }
-            | Self::GiveBack { .. }
-            | Self::Credit { .. }
-            | Self::Recorded(_)
-            | Self::Ask { .. } => 0,
-        }
+        let Self::Publish { batch, .. } = self else { return 0 };
+        batch.iter().map(|(_, publish)| publish.message.size()).sum()
     }
 
     /// How much room it takes, in pieces; none where that has no bound, or it has it already.
     fn pieces(&self) -> u32 {
-        match self {
-            Self::Publish { room: None, .. } => {
-                let bytes = self.message_bytes().clamp(1, WAITING_MAX_BYTES);
-                u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX)
-            }
-            Self::Publish { room: Some(_), .. }
-            | Self::Subscribe { .. }
-            | Self::Unsubscribe(_)
-            | Self::SetPrefetch { .. }
-            | Self::Settle { .. }
-            | Self::GiveBack { .. }
-            | Self::Credit { .. }
-            | Self::Recorded(_)
-            | Self::Ask { .. } => 0,
-        }
+        let Self::Publish { room: None, .. } = self else { return 0 };
+        let bytes = self.message_bytes().clamp(1, WAITING_MAX_BYTES);
+        u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX)
     }
 
     fn give_room(&mut self, permit: OwnedSemaphorePermit) {
