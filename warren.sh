@@ -223,7 +223,7 @@ chaos() {
     need_packages curl iproute2 nftables e2fsprogs gcc libc6-dev
     [ -n "$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null)" ] || need_packages libfaketime
     need_venv venv requirements.txt
-    cargo build --locked -p warren
+    [ -n "${WARREN_BIN:-}" ] || cargo build --locked -p warren
     ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
     cd "$ROOT/tests"
     # Namespaces and loop devices need root.
@@ -237,9 +237,10 @@ overload() {
     need_cargo
     need_packages curl openssl
     need_venv venv requirements.txt
-    cargo build --locked -p warren
+    [ -n "${WARREN_BIN:-}" ] || cargo build --locked -p warren
     ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
-    suites "tests/overload" "$@"
+    WARREN_BIN=${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren} "$CACHE/venv/bin/python" -m pytest -c "$ROOT/tests/pytest.ini" \
+        --rootdir "$ROOT/tests" -q tests/overload "$@"
 }
 
 fuzz() {
