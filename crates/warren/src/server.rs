@@ -231,6 +231,7 @@ async fn until_told(node: &Node, signals: &mut Signals) -> Result<(), Failure> {
             fatal = fatal.wait_for(Option::is_some) => {
                 let reason = fatal.ok().and_then(|reason| reason.clone());
                 let reason = reason.unwrap_or_else(|| "replication ended without a reason".to_owned());
+                node.note_fatal(&reason);
                 let failure = Failure::Fatal(reason);
                 tracing::error!("{failure}");
                 // At once: closing the store would try to write what it could not write, and RocksDB ends the process
