@@ -68,6 +68,22 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
+impl StartError {
+    /// Whether damage was found behind the opening of the store, for which word is left: the next start begins anew if it can.
+    #[must_use]
+    pub fn may_help_to_start_again(&self) -> bool {
+        match self {
+            Self::Raft(error) => warren_store::tells_of_damage(&error.to_string()),
+            Self::Identity(_)
+            | Self::Store { .. }
+            | Self::Listen { .. }
+            | Self::Security(_)
+            | Self::Tls(_)
+            | Self::Random(_) => false,
+        }
+    }
+}
+
 /// What a simulated node has instead of a disk and sockets.
 pub struct SimulatedWorld {
     /// Opened by [`warren_store::simulation::open`].
@@ -149,8 +165,9 @@ impl Node {
         let data_dir = config.data_dir.clone();
         let assembled =
             Self::assemble(config, identity, store, cluster_security, Checkpoints::default()).await;
-        let (mut started, services) =
-            assembled.inspect_err(|error| renewal::note(&data_dir, &error.to_string()))?;
+        let (mut started, services) = assembled.inspect_err(|error| {
+            renewal::note(&data_dir, &error.to_string());
+        })?;
         let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
         let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
         let renewables = [Some(Renewable::Cluster(renewing)), listener_tls];
@@ -324,9 +341,11 @@ impl Node {
         self.broker.raft().fatal()
     }
 
-    /// Leaves word for the next start, if the sentence of [`Node::fatal`] says that what is stored is damaged. Blocks.
-    pub fn note_fatal(&self, reason: &str) {
-        renewal::note(&self.broker.config().data_dir, reason);
+    /// Leaves word for the next start, if the sentence of [`Node::fatal`] says that what is stored is damaged; whether it does.
+    /// Blocks.
+    #[must_use]
+    pub fn note_fatal(&self, reason: &str) -> bool {
+        renewal::note(&self.broker.config().data_dir, reason)
     }
 
     /// Hands over whatever this node leads. It goes on, and may get some of it back.

@@ -41,13 +41,14 @@ pub(crate) fn store(directory: &Path) -> PathBuf {
     directory.join(STORE)
 }
 
-/// Leaves word for the next start if a node ends because of damage. Best effort: the disk may be why it ends.
-pub(crate) fn note(directory: &Path, reason: &str) {
-    if warren_store::tells_of_damage(reason)
-        && let Err(error) = write(directory, MARK, reason)
-    {
+/// Leaves word for the next start if a node ends because of damage, and says whether it does. Best effort: the disk may be why it
+/// ends.
+pub(crate) fn note(directory: &Path, reason: &str) -> bool {
+    let is_damage = warren_store::tells_of_damage(reason);
+    if is_damage && let Err(error) = write(directory, MARK, reason) {
         warn!(%error, "cannot leave word of the damage for the next start");
     }
+    is_damage
 }
 
 /// What an earlier run said when it ended because of damage.
@@ -235,10 +236,10 @@ mod tests {
     #[test]
     fn word_is_left_of_damage_only() {
         let directory = tempfile::tempdir().unwrap();
-        note(directory.path(), "the store has failed: no space");
+        assert!(!note(directory.path(), "the store has failed: no space"));
         assert_eq!(noted(directory.path()), None);
         let damage = warren_store::StoreError::DamagedFiles { what: "read", reason: "checksum".into() };
-        note(directory.path(), &format!("group 3: {damage}"));
+        assert!(note(directory.path(), &format!("group 3: {damage}")));
         assert!(noted(directory.path()).unwrap().contains("checksum"));
         put_aside(directory.path(), NodeId(1), NodeId(2)).unwrap();
         assert_eq!(noted(directory.path()), None);
