@@ -229,7 +229,8 @@ chaos() {
     # Namespaces and loop devices need root.
     local run=()
     [ "$(id -u)" = 0 ] || ! command -v sudo >/dev/null || run=(sudo)
-    "${run[@]}" env WARREN_BIN="${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren}" "$CACHE/venv/bin/python" -m chaos "$@"
+    "${run[@]}" env WARREN_BIN="${WARREN_BIN:-$CARGO_TARGET_DIR/debug/warren}" WARREN_OLD_BIN="${WARREN_OLD_BIN:-}" \
+        "$CACHE/venv/bin/python" -m chaos "$@"
 }
 
 # overload [--full] [-k NAME]: floods, hoards and hostile octets.

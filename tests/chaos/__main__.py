@@ -1,6 +1,7 @@
 """`python -m chaos [SCENARIO...] [--seconds N] [--seed N]`: see README.md."""
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -46,6 +47,10 @@ def main():
     print(f"seed {seed}, {given.seconds:g} s each, logs in {home}", flush=True)
     for turn in range(given.rounds):
         for name in given.scenarios or [scenario.name for scenario in ALL]:
+            needs = BY_NAME[name].needs
+            if needs and not os.environ.get(needs):
+                print(f"{name:<18} SKIPPED  set {needs} to the binary of an older build", flush=True)
+                continue
             where = home / f"{name}-{turn}"
             result = run(BY_NAME[name], binary, where, seed + turn, given.seconds)
             results.append(result)

@@ -1,7 +1,9 @@
 """What is done to the cluster, by name. Each function hurts it until its time is over, and leaves it whole."""
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from kit import amqp
 from kit.wait import eventually
@@ -26,6 +28,8 @@ class Scenario:
     options: tuple = ()
     prepare: object = None
     after: object = None
+    # A variable of the environment without which it is skipped.
+    needs: str | None = None
 
 
 def _restart(world, nodes):
@@ -95,6 +99,22 @@ def rolling(world):
             node.stop()
             _restart(world, [node])
             world.ends(fault)
+        world.calm()
+
+
+def begin_with_the_old_build(lab):
+    lab.new_binary, lab.binary = lab.binary, Path(os.environ["WARREN_OLD_BIN"])
+
+
+def upgrade(world):
+    """Each node of an older build ends and comes back with the newer one, while the others still are of the older."""
+    world.lab.binary = world.lab.new_binary
+    for node in world.lab.nodes:
+        fault = world.fault("rolling upgrade", [node])
+        node.stop()
+        _restart(world, [node])
+        world.ends(fault)
+        # Both builds serve, replicate to each other and lead.
         world.calm()
 
 
@@ -437,7 +457,8 @@ def disk_full(world):
 
 
 def damaged(world):
-    """Files of a node that is down are damaged. It either finds that out and refuses to run, or it runs and all is well."""
+    """Files of a node that is down are damaged. It finds that out and is rebuilt by the others, or refuses to run if they cannot do
+    that now; or it runs and all is well."""
     while world.goes_on:
         victim = world.random.choice(world.lab.nodes)
         fault = world.fault("damaged files", [victim])
@@ -453,10 +474,10 @@ def damaged(world):
         until = time.monotonic() + 12
         while victim.running and not (victim.is_ready() and time.monotonic() > until - 6) and time.monotonic() < until + 30:
             time.sleep(0.1)
+        said = "\n".join(victim.log_tail(100_000).splitlines()[before:])
         if victim.running:
-            world.note("it runs")
+            world.note("it is rebuilt by the others" if "is put aside" in said else "it runs")
         else:
-            said = "\n".join(victim.log_tail(100_000).splitlines()[before:])
             if "damaged" not in said or victim.process.poll() == 0:
                 raise AssertionError(f"{victim} ended with {victim.process.poll()} and did not say why:\n{said[-2000:]}")
             world.note(f"it refuses: {said.splitlines()[-1][:300]}")
@@ -476,6 +497,7 @@ ALL = [
     Scenario("kill-often", kill_often),
     Scenario("term", terminate),
     Scenario("rolling", rolling),
+    Scenario("upgrade", upgrade, prepare=begin_with_the_old_build, needs="WARREN_OLD_BIN"),
     Scenario("pause", pause),
     Scenario("leader-cut-off", leader_cut_off),
     Scenario("leader-away", leader_away),

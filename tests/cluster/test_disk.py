@@ -1,4 +1,4 @@
-"""Disks that lie, fail or forget: a node says so and stops, and never goes on with less than it promised."""
+"""Disks that lie, fail or forget: a node says so and stops, never goes on with less than it promised, and is rebuilt by the others."""
 
 import shutil
 import struct
@@ -9,6 +9,7 @@ import pytest
 from chaos import damage
 from chaos.lab import DISK_MODES, HERE as CHAOS
 from kit import amqp
+from kit.wait import eventually
 
 QUEUE = "disk"
 
@@ -58,7 +59,7 @@ def refuses(node):
 
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("way", ["flip", "zero", "current", "all"])
-def test_a_damaged_store_is_refused_with_a_sentence_that_says_what_to_do(single, way):
+def test_a_damaged_store_that_nobody_can_rebuild_is_refused_with_a_sentence_that_says_what_to_do(single, way):
     (node,) = single.nodes
     confirmed(node, [b"%d" % n * 500 for n in range(200)])
     # Something behind it: a hole in the very last write is taken for one that the power cut short.
@@ -80,6 +81,94 @@ def test_a_damaged_store_is_refused_with_a_sentence_that_says_what_to_do(single,
         shutil.rmtree(store(node))
     said = refuses(node)
     assert "damaged" in said and "move its data directory away" in said, said
+
+
+BODIES = [b"%d" % n * 500 for n in range(200)]
+
+
+def spoil(node, way):
+    """What a sick disk does to a node that is down."""
+    wal = newest_wal(node)
+    if way == "flip":
+        data = bytearray(wal.read_bytes())
+        data[data.index(b"100" * 500)] ^= 1
+        wal.write_bytes(data)
+    elif way == "current":
+        (store(node) / "CURRENT").unlink()
+    elif way == "store":
+        shutil.rmtree(store(node))
+    elif way == "table":
+        # Found only when what is in it is read, behind the opening.
+        tables = list(store(node).glob("*.sst"))
+        assert tables
+        for table in tables:
+            with open(table, "r+b") as file:
+                file.truncate(table.stat().st_size // 2)
+    else:
+        # As a node leaves it that read something spoilt while it ran.
+        (store(node).parent / "damaged").write_text("a value was not what was written\n")
+
+
+def fill(cluster, queue="disk"):
+    confirmed(cluster.nodes[0], BODIES, queue)
+    # Something behind it: a hole in the very last write is taken for one that the power cut short.
+    confirmed(cluster.nodes[0], [b"last"], queue)
+
+
+def ids(cluster):
+    return {node["node_id"] for node in cluster.ask("/api/nodes")}
+
+
+@pytest.mark.limit(300)
+@pytest.mark.parametrize("way", ["flip", "current", "store", "table", "word"])
+def test_a_node_with_a_damaged_store_is_rebuilt_by_the_others(cluster, way):
+    fill(cluster)
+    sick = cluster.nodes[2]
+    eventually(lambda: newest_wal(sick).read_bytes().count(b"100" * 500), "the follower has it, too")
+    before = ids(cluster)
+    if way == "table":
+        sick.stop()
+    else:
+        sick.kill()
+    spoil(sick, way)
+    sick.start()
+    sick.wait_ready()
+    eventually(lambda: len(before - ids(cluster)) == 1 and len(ids(cluster)) == 3, "its former self is gone", 120, 0.5)
+    aside = store(sick).parent / "store.damaged"
+    eventually(lambda: not aside.exists(), "what was put aside is deleted", 60)
+    # What it holds counts: the other two go one after the other.
+    for node in cluster.nodes[:2]:
+        node.kill()
+        node.start()
+        node.wait_ready()
+    assert contents(sick) == [*BODIES, b"last"]
+
+
+@pytest.mark.limit(300)
+def test_of_three_damaged_nodes_none_gives_up_what_it_has(cluster):
+    fill(cluster)
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes[:2]:
+        spoil(node, "current")
+    cluster.nodes[2].start()
+    for node in cluster.nodes[:2]:
+        said = refuses(node)
+        assert "cannot be rebuilt now" in said and "damaged" in said, said
+        assert (store(node) / "log").exists() and not (store(node).parent / "store.damaged").exists()
+
+
+@pytest.mark.limit(300)
+def test_with_nobody_to_rebuild_it_a_node_that_met_damage_serves_what_it_has(cluster):
+    fill(cluster)
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes[:2]:
+        spoil(node, "word")
+        node.start()
+    for node in cluster.nodes[:2]:
+        node.wait_ready()
+    assert contents(cluster.nodes[0]) == [*BODIES, b"last"]
 
 
 @pytest.mark.limit(240)

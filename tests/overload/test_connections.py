@@ -215,7 +215,7 @@ def test_tables_of_every_shape_that_costs(lab):
 def test_reader_of_its_own_flood(lab):
     """One connection that publishes to a queue and consumes from it as fast as it can, in both directions at once."""
     # A transient queue is in memory: its backlog is bounded by the alarm alone.
-    with lab.watch(grows_mib=lab.size(1500, 8000)):
+    with lab.watch(grows_mib=lab.size(2500, 8000)):
         with closing([login(lab.nodes[0])]) as (client,):
             client.declare(1, "own", exclusive=True)
             client.consume(1, "own", no_ack=True)

@@ -79,6 +79,9 @@ pub struct BrokerConfig {
     pub cluster_connections_max: usize,
     /// Files that RocksDB keeps open. Default 512.
     pub store_open_files: i32,
+    /// Bytes a second of replicas that this node sends whole, to nodes that they move to or that are rebuilt; 0 is no
+    /// limit. Default 64 MiB.
+    pub snapshot_bytes_per_s: u64,
     /// Ready messages that the shards this node leads keep in memory, all together. Default 128 MiB.
     pub cache_bytes: u64,
     /// How long a stop waits for clients and leaders to move. Milliseconds. Default 20,000.
@@ -130,6 +133,7 @@ impl Default for BrokerConfig {
             max_connections: 100_000,
             cluster_connections_max: warren_rpc::CONNECTIONS_MAX,
             store_open_files: 512,
+            snapshot_bytes_per_s: 64 * 1024 * 1024,
             cache_bytes: 128 * 1024 * 1024,
             shutdown_timeout_ms: 20_000,
             disk_free_limit_bytes: 50_000_000,

@@ -49,18 +49,33 @@ pub(crate) fn load_or_draw(directory: &Path) -> Result<(NodeId, bool), IdentityE
             Ok(_) | Err(_) => Err(IdentityError::Damaged { file: path.display().to_string() }),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = u64::from_be_bytes(random().map_err(IdentityError::Random)?).max(1);
-            // Renamed into place once it is on disk: a crash leaves no half-written id.
-            let draft = directory.join("node-id.new");
-            let mut file = std::fs::File::create(&draft).map_err(failed)?;
-            writeln!(file, "{id:016x}").map_err(failed)?;
-            file.sync_all().map_err(failed)?;
-            std::fs::rename(&draft, &path).map_err(failed)?;
-            std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-            Ok((NodeId(id), true))
+            let node = draw()?;
+            replace(directory, node).map_err(failed)?;
+            Ok((node, true))
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// A number that no other node has.
+///
+/// # Errors
+/// [`IdentityError::Random`].
+pub(crate) fn draw() -> Result<NodeId, IdentityError> {
+    Ok(NodeId(u64::from_be_bytes(random().map_err(IdentityError::Random)?).max(1)))
+}
+
+/// Keeps a number as the node's own from now on: renamed into place once it is on disk, so that a crash leaves no half of it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn replace(directory: &Path, node: NodeId) -> std::io::Result<()> {
+    let draft = directory.join("node-id.new");
+    let mut file = std::fs::File::create(&draft)?;
+    writeln!(file, "{:016x}", node.0)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, directory.join(FILE))?;
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
 }
 
 /// Whether this node's store has been made before. It is not the same as a first start: a node may die between the two.
@@ -81,6 +96,17 @@ pub(crate) fn note_store(directory: &Path) -> Result<(), IdentityError> {
     let file = std::fs::File::create(directory.join(STORE_MADE)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// The next start may make a store.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn forget_store(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(directory.join(STORE_MADE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Which start of the node this is: the clock's milliseconds, but always higher than at the start before, whatever the

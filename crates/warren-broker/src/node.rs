@@ -13,7 +13,7 @@ use warren_proto::catalogue::Command;
 use warren_raft::{DefaultUser, Leadership, RaftNode, RaftOptions, blocking};
 use warren_rpc::network::{Network, Wire};
 use warren_rpc::{Hello, PeerState, PeerTable, Peers, Services};
-use warren_store::{Store, StoreOptions};
+use warren_store::Store;
 use warren_types::{NodeId, QueueHost, QueueId, SessionId};
 
 use crate::admin::Admin;
@@ -22,17 +22,15 @@ use crate::config::BrokerConfig;
 use crate::host::{self, HostContext, HostInput, Hosts};
 use crate::identity::{self, IdentityError};
 use crate::mailbox::Mailbox;
+use crate::opening::Identity;
 use crate::operator::Operator;
 use crate::remote::RemoteSessions;
 use crate::security::{self, Renewable, Security};
 use crate::tls::{ServerTls, TlsError};
-use crate::{alarm, clock, connection, dead_letter, listener, stalled};
+use crate::{alarm, clock, connection, dead_letter, listener, opening, renewal, stalled};
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
-/// The log's share of the disk, and what it is given on the smallest.
-const LOG_SHARE_OF_DISK: u64 = 16;
-const LOG_BYTES_MIN: u64 = 256 << 20;
 
 /// Why a node does not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +68,20 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
-/// What a node is to its cluster.
-struct Identity {
-    node: NodeId,
-    incarnation: u64,
-    first_start: bool,
+impl StartError {
+    /// Whether damage was found behind the opening of the store, for which word is left: the next start begins anew if it can.
+    #[must_use]
+    pub fn may_help_to_start_again(&self) -> bool {
+        match self {
+            Self::Raft(error) => warren_store::tells_of_damage(&error.to_string()),
+            Self::Identity(_)
+            | Self::Store { .. }
+            | Self::Listen { .. }
+            | Self::Security(_)
+            | Self::Tls(_)
+            | Self::Random(_) => false,
+        }
+    }
 }
 
 /// What a simulated node has instead of a disk and sockets.
@@ -149,26 +156,18 @@ impl Node {
         let address = config.cluster_listen;
         let cluster = listener::bind(address).map_err(|error| StartError::Listen { address, error })?;
 
-        let directory = config.data_dir.join("store");
-        let store = {
-            let directory = directory.clone();
-            let options = store_options(&config);
-            blocking(move || Store::open(&directory, options)).await
-        };
-        let store = match store {
-            Ok(Ok(store)) => store,
-            Ok(Err(error)) => {
-                return Err(StartError::Store { directory: directory.display().to_string(), error });
-            }
-            Err(_) => return Err(StartError::Random(getrandom::Error::UNSUPPORTED)),
-        };
+        let (cluster_security, amqps_tls) = load_security(&config).await?;
+        let identity = Identity { node, incarnation, first_start };
+        let (identity, store) = opening::open_or_begin_anew(&config, identity, &cluster_security).await?;
         identity::note_store(&config.data_dir)?;
 
-        let (cluster_security, amqps_tls) = load_security(&config).await?;
         let renewing = cluster_security.clone();
-        let identity = Identity { node, incarnation, first_start };
-        let (mut started, services) =
-            Self::assemble(config, identity, store, cluster_security, Checkpoints::default()).await?;
+        let data_dir = config.data_dir.clone();
+        let assembled =
+            Self::assemble(config, identity, store, cluster_security, Checkpoints::default()).await;
+        let (mut started, services) = assembled.inspect_err(|error| {
+            renewal::note(&data_dir, &error.to_string());
+        })?;
         let (broker, running) = (Arc::clone(&started.broker), started.running.clone());
         let listener_tls = amqps_tls.clone().map(|tls| Renewable::Listener("AMQPS", tls));
         let renewables = [Some(Renewable::Cluster(renewing)), listener_tls];
@@ -263,6 +262,7 @@ impl Node {
             checkpoint_bytes: checkpoints.bytes,
             checkpoint_interval: checkpoints.interval,
             keep_log_bytes: checkpoints.keep_log_bytes,
+            snapshot_bytes_per_s: config.snapshot_bytes_per_s,
             ..RaftOptions::default()
         };
         let raft = RaftNode::start(options, store.clone(), peers.clone()).await?;
@@ -300,6 +300,7 @@ impl Node {
         tokio::spawn(alarm::measure(Arc::clone(&broker), store.clone(), running.clone()));
         tokio::spawn(alarm::follow_peers(Arc::clone(&broker), running.clone()));
         tokio::spawn(stalled::watch(Arc::clone(&broker), running.clone()));
+        tokio::spawn(renewal::follow(Arc::clone(&broker), running.clone()));
         let services =
             Services { member: raft.member_service(), session: Some(Arc::new(RemoteSessions::new(&broker))) };
         let admin = Arc::new(Operator::new(Arc::clone(&broker)));
@@ -340,6 +341,13 @@ impl Node {
         self.broker.raft().fatal()
     }
 
+    /// Leaves word for the next start, if the sentence of [`Node::fatal`] says that what is stored is damaged; whether it does.
+    /// Blocks.
+    #[must_use]
+    pub fn note_fatal(&self, reason: &str) -> bool {
+        renewal::note(&self.broker.config().data_dir, reason)
+    }
+
     /// Hands over whatever this node leads. It goes on, and may get some of it back.
     pub fn hand_over(&self) -> impl Future<Output = ()> + Send + use<> {
         let broker = Arc::clone(&self.broker);
@@ -372,23 +380,6 @@ impl Node {
             warn!("the store did not close in order; its log has everything");
         }
         info!("stopped");
-    }
-}
-
-/// The store's defaults, with less log where the disk is small.
-fn store_options(config: &BrokerConfig) -> StoreOptions {
-    let (data_dir, open_files) = (&config.data_dir, config.store_open_files);
-    let defaults = StoreOptions::default();
-    // The log keeps its files open: half of what RocksDB may have.
-    let of_files = u64::try_from(open_files / 2).unwrap_or(1).saturating_mul(defaults.log_segment_bytes);
-    let disk =
-        rustix::fs::statvfs(data_dir.as_path()).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
-    let share = disk.map_or(u64::MAX, |bytes| bytes / LOG_SHARE_OF_DISK).max(LOG_BYTES_MIN);
-    StoreOptions {
-        must_exist: identity::has_store(data_dir),
-        log_bytes: defaults.log_bytes.min(share).min(of_files),
-        open_files,
-        ..defaults
     }
 }
 

@@ -350,10 +350,8 @@ pub(crate) async fn form(shared: &Shared) {
 async fn join(shared: &Arc<Shared>, member: &Hello) -> Result<(), StoreError> {
     let Some(cluster) = member.cluster else { return Ok(()) };
     shared.peers.set(member.node, &member.address);
-    let mut question = vec![0];
-    put_record(&own_record(shared), &mut question);
-    let answer =
-        shared.peers.call(member.node, GroupId::METADATA, kind::JOIN, question.into(), ASK * 3).await;
+    let question = request_to_join(&own_record(shared), JustAsking(false));
+    let answer = shared.peers.call(member.node, GroupId::METADATA, kind::JOIN, question, ASK * 3).await;
     match answer {
         Ok(_) => {
             tracing::info!(%cluster, "joining a cluster");
@@ -372,15 +370,37 @@ async fn join(shared: &Arc<Shared>, member: &Hello) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a request to join is only to learn what the answer would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JustAsking(pub(crate) bool);
+
+/// What [`answer_join`] is asked.
+pub(crate) fn request_to_join(node: &NodeRecord, just_asking: JustAsking) -> Bytes {
+    let mut question = vec![u8::from(just_asking.0)];
+    put_record(node, &mut question);
+    question.into()
+}
+
+fn read_request_to_join(payload: Bytes) -> Result<(JustAsking, NodeRecord), Malformed> {
+    let mut reader = Reader::new(payload, "request to join");
+    let just_asking = match reader.u8()? {
+        0 => JustAsking(false),
+        1 => JustAsking(true),
+        _ => return Err(Malformed("kind of a request to join")),
+    };
+    let node = record(&mut reader)?;
+    reader.end()?;
+    Ok((just_asking, node))
+}
+
 /// The other side of [`join`]: records the node; the metadata leader then makes it a member.
 pub(crate) async fn answer_join(
     shared: &Shared,
     metadata: &Group,
     payload: Bytes,
 ) -> Result<Bytes, CallError> {
-    let mut reader = Reader::new(payload, "request to join");
-    let parsed = reader.u8().and_then(|_| record(&mut reader)).and_then(|node| reader.end().map(|()| node));
-    let node = parsed.map_err(|error| CallError::NotUnderstood(error.to_string()))?;
+    let request = read_request_to_join(payload);
+    let (just_asking, node) = request.map_err(|error| CallError::NotUnderstood(error.to_string()))?;
     if shared.catalogue.read().cluster().is_none() || !metadata.has_majority() {
         return Err(CallError::Refused("the cluster is not ready".to_owned()));
     }
@@ -391,6 +411,14 @@ pub(crate) async fn answer_join(
             "node {} is a member already and has lost its data: start it with an empty data directory, as a new node",
             node.id
         )));
+    }
+    if just_asking.0 {
+        return match former_selves(shared, &node).await?.is_empty() {
+            true => {
+                Err(CallError::Refused(format!("no node of the cluster was reached at {}", node.address)))
+            }
+            false => Ok(Bytes::new()),
+        };
     }
     tracing::info!(node = %node.id, name = node.name, address = node.address, "a node joins the cluster");
     shared.peers.set(node.id, &node.address);
@@ -450,6 +478,18 @@ async fn former_selves(shared: &Shared, newcomer: &NodeRecord) -> Result<Vec<Nod
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_to_join_survives_its_bytes_and_no_prefix_of_them_is_one() {
+        let node = NodeRecord { id: NodeId(7), name: "n7".into(), address: "h7:1".into(), zone: None };
+        for just_asking in [JustAsking(false), JustAsking(true)] {
+            let bytes = request_to_join(&node, just_asking);
+            assert_eq!(read_request_to_join(bytes.clone()), Ok((just_asking, node.clone())));
+            for end in 0..bytes.len() {
+                assert!(read_request_to_join(bytes.slice(..end)).is_err(), "prefix of {end}");
+            }
+        }
+    }
 
     #[test]
     fn a_promise_survives_its_bytes_and_no_prefix_of_them_is_one() {

@@ -15,6 +15,7 @@ use warren_types::{GroupId, LogIndex, NodeId, Term};
 use crate::StartError;
 use crate::apply::Machine;
 use crate::blocking;
+use crate::budget::Budget;
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::types::Types;
@@ -87,6 +88,7 @@ impl Group {
         config: Arc<Config>,
         store: &Store,
         peers: &Peers,
+        budget: &Arc<Budget>,
         machine: Machine,
     ) -> Result<Arc<Self>, StartError> {
         let opened = {
@@ -97,7 +99,7 @@ impl Group {
             .map_err(|error| StartError::Store(error.to_string()))?
             .map_err(|error| StartError::Store(error.to_string()))?;
         let log = LogStore::new(log);
-        let network = NetworkFactory { peers: peers.clone(), group: id };
+        let network = NetworkFactory { peers: peers.clone(), group: id, budget: Arc::clone(budget) };
         let built = Raft::build(node.0, config, network, log.clone(), machine.clone()).await;
         let raft = built.map_err(|error| StartError::Group { group: id, reason: error.to_string() })?;
         match &machine {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::task::AbortHandle;
 use warren_rpc::{CallError, Peers, Rope, RpcError as TransportError};
 use warren_types::GroupId;
 
+use crate::budget::Budget;
 use crate::member::kind;
 use crate::snapshot::{self, SnapshotData};
 use crate::types::{
@@ -38,6 +40,8 @@ const VOTE_TIMEOUT: Duration = Duration::from_millis(700);
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Peers,
     pub(crate) group: GroupId,
+    /// For snapshots.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// One group's client of one peer.
@@ -46,6 +50,7 @@ pub(crate) struct Network {
     group: GroupId,
     target: u64,
     heartbeat: bool,
+    budget: Arc<Budget>,
 }
 
 impl NetworkFactory {
@@ -54,7 +59,8 @@ impl NetworkFactory {
         if !self.peers.table().contains_key(&node_id(target)) {
             self.peers.set(node_id(target), &member.address);
         }
-        Network { peers: self.peers.clone(), group: self.group, target, heartbeat }
+        let budget = Arc::clone(&self.budget);
+        Network { peers: self.peers.clone(), group: self.group, target, heartbeat, budget }
     }
 }
 
@@ -221,7 +227,8 @@ impl RaftNetworkV2<Types> for Network {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut cancel: Pin<Box<dyn Future<Output = ReplicationClosed> + Send>> = Box::pin(cancel);
-        let sending = snapshot::send(&self.peers, node_id(self.target), self.group, &vote, snapshot);
+        let target = node_id(self.target);
+        let sending = snapshot::send(&self.peers, target, self.group, &vote, snapshot, &self.budget);
         tokio::select! {
             closed = &mut cancel => Err(StreamingError::Closed(closed)),
             sent = sending => sent,

@@ -18,6 +18,7 @@ use crate::apply::Machine;
 use crate::apply::catalogue::CatalogueMachine;
 use crate::apply::shard::ShardMachine;
 use crate::blocking;
+use crate::budget::Budget;
 use crate::form::Promise;
 use crate::group::{self, Group};
 use crate::groups::Groups;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) peers: Peers,
     pub(crate) config: Arc<Config>,
+    /// For the snapshots that this node sends.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) catalogue: CatalogueHandle,
     pub(crate) groups: Groups,
     pub(crate) incoming: Incoming,
@@ -117,7 +120,7 @@ impl Shared {
     async fn start_group(self: &Arc<Self>, id: GroupId, machine: Machine) -> Result<Arc<Group>, StartError> {
         let config = Arc::clone(&self.config);
         let node = self.options.node;
-        let group = Group::start(id, node, config, &self.store, &self.peers, machine).await?;
+        let group = Group::start(id, node, config, &self.store, &self.peers, &self.budget, machine).await?;
         self.groups.insert(Arc::clone(&group));
         tokio::spawn(leadership::follow(Arc::clone(self), Arc::clone(&group)));
         Ok(group)
@@ -163,11 +166,13 @@ impl RaftNode {
         };
         let stored = stored.await.map_err(|error| error.to_string()).and_then(|stored| stored);
         let (machine, promise) = stored.map_err(StartError::Store)?;
+        let budget = Arc::new(Budget::new(options.snapshot_bytes_per_s));
         let shared = Arc::new(Shared {
             options,
             store,
             peers,
             config: group::raft_config()?,
+            budget,
             catalogue,
             groups: Groups::default(),
             incoming: Incoming::default(),

@@ -52,6 +52,9 @@ pub struct RaftOptions {
     pub checkpoint_interval: Duration,
     /// Log that a purge leaves for followers that are a little behind. Default 4 MiB a group.
     pub keep_log_bytes: u64,
+    /// Bytes a second of replicas that this node sends whole, to nodes that they move to or that are rebuilt; 0 is no limit.
+    /// Default 64 MiB.
+    pub snapshot_bytes_per_s: u64,
 }
 
 impl Default for RaftOptions {
@@ -72,6 +75,7 @@ impl Default for RaftOptions {
             checkpoint_bytes: 16 << 20,
             checkpoint_interval: Duration::from_secs(60),
             keep_log_bytes: 4 << 20,
+            snapshot_bytes_per_s: 64 << 20,
         }
     }
 }

@@ -13,6 +13,7 @@ use warren_store::{SnapshotReader, SnapshotWriter, StoreError};
 use warren_types::{GroupId, NodeId};
 
 use crate::blocking;
+use crate::budget::Budget;
 use crate::member::kind;
 use crate::types::{SnapshotMeta, Types, Vote};
 use crate::wire::{self, Malformed, Reader};
@@ -65,13 +66,14 @@ impl Chunk {
     }
 }
 
-/// Sends a snapshot and waits until it is installed.
+/// Sends a snapshot, as fast as `budget` allows, and waits until it is installed.
 pub(crate) async fn send(
     peers: &Peers,
     target: NodeId,
     group: GroupId,
     vote: &Vote,
     snapshot: alias::SnapshotOf<Types, SnapshotData>,
+    budget: &Budget,
 ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
     let meta = snapshot.meta;
     let mut source = Source::new(snapshot.snapshot).map_err(broken)?;
@@ -83,6 +85,10 @@ pub(crate) async fn send(
     let mut next = source.next().await.map_err(broken)?;
     loop {
         let data = next.take().unwrap_or_default();
+        // What the cluster itself needs does not wait.
+        if group != GroupId::METADATA {
+            budget.spend(data.len()).await;
+        }
         next = source.next().await.map_err(broken)?;
         let last = next.is_none();
         let chunk = Chunk { transfer, number, last, vote: *vote, meta: meta.clone(), data };

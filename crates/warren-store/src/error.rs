@@ -7,8 +7,14 @@ use warren_types::{GroupId, LogIndex, QueueId, ShardId};
 use crate::shard::ApplyError;
 
 /// What to do about damage.
-const ADVICE: &str = "this node's data cannot be trusted any more: move its data directory away and start it again, then \
-                      it is rebuilt from the other nodes";
+const ADVICE: &str = "this node's data cannot be trusted any more: when it starts again and its cluster has a majority without \
+                      it, it is rebuilt from the other nodes; else move its data directory away and start it again";
+
+/// Whether an error's text, which may have come a long way, is about damage.
+#[must_use]
+pub fn tells_of_damage(text: &str) -> bool {
+    text.contains(ADVICE)
+}
 
 /// Why the store refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -143,6 +149,12 @@ impl StoreError {
 
     pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> Self {
         move |error| Self::Disk { what, reason: error.to_string() }
+    }
+
+    /// Whether what is stored is not what was written, so that it cannot be trusted any more.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        tells_of_damage(&self.to_string())
     }
 
     /// Whether the node must stop: what was accepted can no longer be stored or trusted.

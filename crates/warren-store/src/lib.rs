@@ -25,7 +25,7 @@ mod values;
 mod wal;
 
 pub use checkpoint::CheckpointPart;
-pub use error::StoreError;
+pub use error::{StoreError, tells_of_damage};
 pub use failure::Failure;
 pub use log::{Done, GroupLog, LogEntry};
 pub use options::StoreOptions;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
@@ -26,6 +27,8 @@ const BAD_CONFIGURATION: u8 = 78;
 const READY_POLL: Duration = Duration::from_millis(50);
 /// How long blocking tasks may take to end after everything else has.
 const LINGER: Duration = Duration::from_secs(2);
+/// Set for a process that another one has become: it does not do so again.
+const AGAIN: &str = "_WARREN_STARTED_AGAIN";
 
 /// The command line of `warren server`: a flag for every setting, and two that are only flags.
 #[derive(Debug, Default)]
@@ -134,9 +137,27 @@ fn start(loaded: Loaded) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");
+            if matches!(&failure, Failure::Start(error) if error.may_help_to_start_again()) {
+                start_again();
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// Replaces this process by a new one with the same command line, once: that one finds word of the damage that ended this one,
+/// and begins anew if the other nodes can rebuild it. Returns only if that cannot be done.
+fn start_again() {
+    if std::env::var_os(AGAIN).is_some() {
+        return;
+    }
+    tracing::warn!("starting again, because of the damage");
+    let program = std::env::current_exe();
+    let error = match program {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).env(AGAIN, "1").exec(),
+        Err(error) => error,
+    };
+    tracing::error!(%error, "cannot start again");
 }
 
 /// Why a node ended by itself.
@@ -231,8 +252,12 @@ async fn until_told(node: &Node, signals: &mut Signals) -> Result<(), Failure> {
             fatal = fatal.wait_for(Option::is_some) => {
                 let reason = fatal.ok().and_then(|reason| reason.clone());
                 let reason = reason.unwrap_or_else(|| "replication ended without a reason".to_owned());
+                let is_damage = node.note_fatal(&reason);
                 let failure = Failure::Fatal(reason);
                 tracing::error!("{failure}");
+                if is_damage {
+                    start_again();
+                }
                 // At once: closing the store would try to write what it could not write, and RocksDB ends the process
                 // with an assertion then. The log on the disk has everything that was promised.
                 std::process::exit(1);

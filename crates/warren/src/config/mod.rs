@@ -182,6 +182,7 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> (ServerConfig, Option<S
         // The limit of open files decides on these.
         cluster_connections_max: defaults.cluster_connections_max,
         store_open_files: defaults.store_open_files,
+        snapshot_bytes_per_s: reader.size("snapshot_bandwidth", defaults.snapshot_bytes_per_s),
         cache_bytes: reader.number("cache_bytes", 1_048_576..=1 << 40, defaults.cache_bytes),
         shutdown_timeout_ms: reader.number(
             "shutdown_timeout_ms",

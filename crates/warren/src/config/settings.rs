@@ -254,6 +254,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         )
     },
     one(
+        "snapshot_bandwidth",
+        "SIZE",
+        Some("64MiB"),
+        "Bytes a second that this node sends of replicas that move to other nodes or are rebuilt there, in bytes or with a \
+         unit; 0: as fast as it goes",
+    ),
+    one(
         "cache_bytes",
         "BYTES",
         Some("134217728"),
