@@ -7,20 +7,20 @@ use serde::Serialize;
 
 /// What one or several processes have used so far; several are added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// CPU, user and system.
-    pub(super) cpu_ns: u64,
+    pub(crate) cpu_ns: u64,
     /// Memory in RAM now.
-    pub(super) rss_bytes: u64,
+    pub(crate) rss_bytes: u64,
     /// Bytes that went to disk; none when the kernel does not tell (the process is someone else's).
-    pub(super) written_bytes: Option<u64>,
+    pub(crate) written_bytes: Option<u64>,
 }
 
 /// Kernel clock ticks in a second: 100 on every Linux that a process can see (`USER_HZ`).
 const TICK_NS: u64 = 10_000_000;
 
 /// Reads the usage of `pids`, added up. None when one of them is not there.
-pub(super) fn usage(pids: &[u32]) -> Option<Usage> {
+pub(crate) fn usage(pids: &[u32]) -> Option<Usage> {
     if pids.is_empty() {
         return None;
     }
@@ -63,24 +63,24 @@ fn number_after(text: &str, name: &str) -> Option<u64> {
 
 /// What processes cost over a stretch of time, as a report shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// CPU, user and system, of all of them.
-    pub(super) cpu_s: f64,
+    pub(crate) cpu_s: f64,
     /// The same for each message, in microseconds.
-    pub(super) cpu_us_per_message: Option<f64>,
+    pub(crate) cpu_us_per_message: Option<f64>,
     /// The largest sum of their memory that was seen, once a second.
-    pub(super) rss_peak_bytes: u64,
+    pub(crate) rss_peak_bytes: u64,
     /// The sum of their memory at the start.
-    pub(super) rss_start_bytes: u64,
+    pub(crate) rss_start_bytes: u64,
     /// Bytes written to disk.
-    pub(super) written_bytes: Option<u64>,
+    pub(crate) written_bytes: Option<u64>,
     /// The same for each message.
-    pub(super) written_bytes_per_message: Option<f64>,
+    pub(crate) written_bytes_per_message: Option<f64>,
 }
 
 impl Cost {
     /// What was used between `before` and `after`, for `messages` messages.
-    pub(super) fn between(before: &Usage, after: &Usage, rss_peak_bytes: u64, messages: u64) -> Self {
+    pub(crate) fn between(before: &Usage, after: &Usage, rss_peak_bytes: u64, messages: u64) -> Self {
         let each = |sum: f64| (messages > 0).then(|| round(sum / messages as f64, 100.0));
         let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns);
         let written_bytes =
@@ -97,7 +97,7 @@ impl Cost {
 }
 
 /// `value` to a fraction of `1 / parts`.
-pub(super) fn round(value: f64, parts: f64) -> f64 {
+pub(crate) fn round(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 

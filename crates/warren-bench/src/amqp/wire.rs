@@ -1,8 +1,11 @@
 //! The client's half of AMQP 0-9-1, as far as the bench speaks it: frames to and from bytes, without allocation on the
 //! way in and with one copy on the way out.
 
+use crate::dialect::Message;
+use crate::stamp::{STAMP_BYTES, Stamp, noise};
+
 /// What starts every connection.
-pub(super) const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+pub(crate) const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
 const FRAME_METHOD: u8 = 1;
 const FRAME_HEADER: u8 = 2;
@@ -11,62 +14,62 @@ const FRAME_HEARTBEAT: u8 = 8;
 const FRAME_END: u8 = 0xCE;
 
 /// Bytes around a frame's payload: type, channel, size, and the end octet.
-pub(super) const FRAME_OVERHEAD: usize = 8;
+pub(crate) const FRAME_OVERHEAD: usize = 8;
 
 /// The largest payload that is believed; a broker's frame-max beyond it is negotiated down.
-pub(super) const PAYLOAD_MAX: usize = 1 << 20;
+pub(crate) const PAYLOAD_MAX: usize = 1 << 20;
 
 /// Class and method number of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MethodId(pub(super) u16, pub(super) u16);
+pub(crate) struct MethodId(pub(crate) u16, pub(crate) u16);
 
 /// The methods that the bench sends or understands.
-pub(super) mod method {
+pub(crate) mod method {
     use super::MethodId;
 
-    pub(in crate::bench) const CONNECTION_START: MethodId = MethodId(10, 10);
-    pub(in crate::bench) const CONNECTION_START_OK: MethodId = MethodId(10, 11);
-    pub(in crate::bench) const CONNECTION_TUNE: MethodId = MethodId(10, 30);
-    pub(in crate::bench) const CONNECTION_TUNE_OK: MethodId = MethodId(10, 31);
-    pub(in crate::bench) const CONNECTION_OPEN: MethodId = MethodId(10, 40);
-    pub(in crate::bench) const CONNECTION_OPEN_OK: MethodId = MethodId(10, 41);
-    pub(in crate::bench) const CONNECTION_CLOSE: MethodId = MethodId(10, 50);
-    pub(in crate::bench) const CONNECTION_CLOSE_OK: MethodId = MethodId(10, 51);
-    pub(in crate::bench) const CONNECTION_BLOCKED: MethodId = MethodId(10, 60);
-    pub(in crate::bench) const CONNECTION_UNBLOCKED: MethodId = MethodId(10, 61);
-    pub(in crate::bench) const CHANNEL_OPEN: MethodId = MethodId(20, 10);
-    pub(in crate::bench) const CHANNEL_OPEN_OK: MethodId = MethodId(20, 11);
-    pub(in crate::bench) const CHANNEL_FLOW: MethodId = MethodId(20, 20);
-    pub(in crate::bench) const CHANNEL_FLOW_OK: MethodId = MethodId(20, 21);
-    pub(in crate::bench) const CHANNEL_CLOSE: MethodId = MethodId(20, 40);
-    pub(in crate::bench) const CHANNEL_CLOSE_OK: MethodId = MethodId(20, 41);
-    pub(in crate::bench) const EXCHANGE_DECLARE: MethodId = MethodId(40, 10);
-    pub(in crate::bench) const EXCHANGE_DECLARE_OK: MethodId = MethodId(40, 11);
-    pub(in crate::bench) const EXCHANGE_DELETE: MethodId = MethodId(40, 20);
-    pub(in crate::bench) const EXCHANGE_DELETE_OK: MethodId = MethodId(40, 21);
-    pub(in crate::bench) const QUEUE_DECLARE: MethodId = MethodId(50, 10);
-    pub(in crate::bench) const QUEUE_DECLARE_OK: MethodId = MethodId(50, 11);
-    pub(in crate::bench) const QUEUE_BIND: MethodId = MethodId(50, 20);
-    pub(in crate::bench) const QUEUE_BIND_OK: MethodId = MethodId(50, 21);
-    pub(in crate::bench) const QUEUE_DELETE: MethodId = MethodId(50, 40);
-    pub(in crate::bench) const QUEUE_DELETE_OK: MethodId = MethodId(50, 41);
-    pub(in crate::bench) const BASIC_QOS: MethodId = MethodId(60, 10);
-    pub(in crate::bench) const BASIC_QOS_OK: MethodId = MethodId(60, 11);
-    pub(in crate::bench) const BASIC_CONSUME: MethodId = MethodId(60, 20);
-    pub(in crate::bench) const BASIC_CONSUME_OK: MethodId = MethodId(60, 21);
-    pub(in crate::bench) const BASIC_CANCEL: MethodId = MethodId(60, 30);
-    pub(in crate::bench) const BASIC_PUBLISH: MethodId = MethodId(60, 40);
-    pub(in crate::bench) const BASIC_RETURN: MethodId = MethodId(60, 50);
-    pub(in crate::bench) const BASIC_DELIVER: MethodId = MethodId(60, 60);
-    pub(in crate::bench) const BASIC_ACK: MethodId = MethodId(60, 80);
-    pub(in crate::bench) const BASIC_NACK: MethodId = MethodId(60, 120);
-    pub(in crate::bench) const CONFIRM_SELECT: MethodId = MethodId(85, 10);
-    pub(in crate::bench) const CONFIRM_SELECT_OK: MethodId = MethodId(85, 11);
+    pub(crate) const CONNECTION_START: MethodId = MethodId(10, 10);
+    pub(crate) const CONNECTION_START_OK: MethodId = MethodId(10, 11);
+    pub(crate) const CONNECTION_TUNE: MethodId = MethodId(10, 30);
+    pub(crate) const CONNECTION_TUNE_OK: MethodId = MethodId(10, 31);
+    pub(crate) const CONNECTION_OPEN: MethodId = MethodId(10, 40);
+    pub(crate) const CONNECTION_OPEN_OK: MethodId = MethodId(10, 41);
+    pub(crate) const CONNECTION_CLOSE: MethodId = MethodId(10, 50);
+    pub(crate) const CONNECTION_CLOSE_OK: MethodId = MethodId(10, 51);
+    pub(crate) const CONNECTION_BLOCKED: MethodId = MethodId(10, 60);
+    pub(crate) const CONNECTION_UNBLOCKED: MethodId = MethodId(10, 61);
+    pub(crate) const CHANNEL_OPEN: MethodId = MethodId(20, 10);
+    pub(crate) const CHANNEL_OPEN_OK: MethodId = MethodId(20, 11);
+    pub(crate) const CHANNEL_FLOW: MethodId = MethodId(20, 20);
+    pub(crate) const CHANNEL_FLOW_OK: MethodId = MethodId(20, 21);
+    pub(crate) const CHANNEL_CLOSE: MethodId = MethodId(20, 40);
+    pub(crate) const CHANNEL_CLOSE_OK: MethodId = MethodId(20, 41);
+    pub(crate) const EXCHANGE_DECLARE: MethodId = MethodId(40, 10);
+    pub(crate) const EXCHANGE_DECLARE_OK: MethodId = MethodId(40, 11);
+    pub(crate) const EXCHANGE_DELETE: MethodId = MethodId(40, 20);
+    pub(crate) const EXCHANGE_DELETE_OK: MethodId = MethodId(40, 21);
+    pub(crate) const QUEUE_DECLARE: MethodId = MethodId(50, 10);
+    pub(crate) const QUEUE_DECLARE_OK: MethodId = MethodId(50, 11);
+    pub(crate) const QUEUE_BIND: MethodId = MethodId(50, 20);
+    pub(crate) const QUEUE_BIND_OK: MethodId = MethodId(50, 21);
+    pub(crate) const QUEUE_DELETE: MethodId = MethodId(50, 40);
+    pub(crate) const QUEUE_DELETE_OK: MethodId = MethodId(50, 41);
+    pub(crate) const BASIC_QOS: MethodId = MethodId(60, 10);
+    pub(crate) const BASIC_QOS_OK: MethodId = MethodId(60, 11);
+    pub(crate) const BASIC_CONSUME: MethodId = MethodId(60, 20);
+    pub(crate) const BASIC_CONSUME_OK: MethodId = MethodId(60, 21);
+    pub(crate) const BASIC_CANCEL: MethodId = MethodId(60, 30);
+    pub(crate) const BASIC_PUBLISH: MethodId = MethodId(60, 40);
+    pub(crate) const BASIC_RETURN: MethodId = MethodId(60, 50);
+    pub(crate) const BASIC_DELIVER: MethodId = MethodId(60, 60);
+    pub(crate) const BASIC_ACK: MethodId = MethodId(60, 80);
+    pub(crate) const BASIC_NACK: MethodId = MethodId(60, 120);
+    pub(crate) const CONFIRM_SELECT: MethodId = MethodId(85, 10);
+    pub(crate) const CONFIRM_SELECT_OK: MethodId = MethodId(85, 11);
 }
 
 /// Why bytes are no frame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     /// The broker answered with a protocol header of its own: it speaks another version.
     #[error("it speaks another protocol than AMQP 0-9-1")]
     OtherProtocol,
@@ -86,7 +89,7 @@ pub(super) enum WireError {
 
 /// One frame from the broker; everything borrowed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// A method and its arguments.
     Method { channel: u16, id: MethodId, arguments: Reader<'a> },
     /// A content header: how many bytes of body follow.
@@ -102,7 +105,7 @@ pub(super) enum Frame<'a> {
 /// # Errors
 /// [`WireError`] when the bytes cannot become a frame by waiting.
 #[inline]
-pub(super) fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
+pub(crate) fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     let Some((&[kind, c0, c1, s0, s1, s2, s3], rest)) = input.split_first_chunk() else {
         return Ok(None);
     };
@@ -140,7 +143,7 @@ pub(super) fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Wir
 
 /// Reads a method's arguments in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn chunk<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
@@ -150,27 +153,27 @@ impl<'a> Reader<'a> {
     }
 
     /// The next octet; single bits are packed in it.
-    pub(super) fn u8(&mut self) -> Result<u8, WireError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
         self.chunk::<1>().map(|[octet]| octet)
     }
 
     /// The next short integer.
-    pub(super) fn u16(&mut self) -> Result<u16, WireError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, WireError> {
         self.chunk().map(u16::from_be_bytes)
     }
 
     /// The next long integer.
-    pub(super) fn u32(&mut self) -> Result<u32, WireError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, WireError> {
         self.chunk().map(u32::from_be_bytes)
     }
 
     /// The next long long integer.
-    pub(super) fn u64(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
         self.chunk().map(u64::from_be_bytes)
     }
 
     /// The next short string.
-    pub(super) fn short(&mut self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn short(&mut self) -> Result<&'a [u8], WireError> {
         let length = usize::from(self.u8()?);
         let (text, rest) = self.0.split_at_checked(length).ok_or(WireError::Truncated)?;
         self.0 = rest;
@@ -180,7 +183,7 @@ impl<'a> Reader<'a> {
 
 /// A value of a field table, as far as the bench sends any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     /// `t`
     Bool(bool),
     /// `l`
@@ -192,7 +195,7 @@ pub(super) enum Field {
 }
 
 /// Appends what methods are made of.
-pub(super) trait Write {
+pub(crate) trait Write {
     /// A short string; what is beyond 255 bytes is cut off.
     fn short(&mut self, text: &str);
     /// A long string.
@@ -257,7 +260,7 @@ impl Write for Vec<u8> {
 }
 
 /// Appends a method frame whose arguments `arguments` writes.
-pub(super) fn put_method(
+pub(crate) fn put_method(
     out: &mut Vec<u8>,
     channel: u16,
     id: MethodId,
@@ -272,7 +275,7 @@ pub(super) fn put_method(
 
 /// Appends a `basic.ack`.
 #[inline]
-pub(super) fn put_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+pub(crate) fn put_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
     let [c0, c1] = channel.to_be_bytes();
     let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
     out.extend_from_slice(&[
@@ -315,22 +318,22 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mu
 
 /// What a message carries besides its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// Exchange; empty: the default one.
-    pub(super) exchange: String,
+    pub(crate) exchange: String,
     /// Routing key.
-    pub(super) routing_key: String,
+    pub(crate) routing_key: String,
     /// Come back when no queue takes it.
-    pub(super) mandatory: bool,
+    pub(crate) mandatory: bool,
     /// Delivery mode 2.
-    pub(super) persistent: bool,
+    pub(crate) persistent: bool,
     /// The `headers` property; none when empty.
-    pub(super) headers: Vec<(String, Field)>,
+    pub(crate) headers: Vec<(String, Field)>,
 }
 
 /// The frames of one message, made once; each message sent is a copy of them with another stamp in its body.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     frames: Vec<u8>,
     /// Where the body starts in `frames`.
     body_at: usize,
@@ -338,7 +341,7 @@ pub(super) struct Template {
 
 impl Template {
     /// Frames for a body of `body_bytes`, cut so that no frame is longer than `frame_max`.
-    pub(super) fn new(channel: u16, envelope: &Envelope, body_bytes: usize, frame_max: usize) -> Self {
+    pub(crate) fn new(channel: u16, envelope: &Envelope, body_bytes: usize, frame_max: usize) -> Self {
         let mut frames = Vec::with_capacity(body_bytes + 256);
         put_method(&mut frames, channel, method::BASIC_PUBLISH, |out| {
             out.u16(0);
@@ -362,25 +365,17 @@ impl Template {
             }
         });
         let body_at = frames.len() + FRAME_OVERHEAD - 1;
-        // Bytes that a compressing disk or file system cannot make smaller than real payloads are.
-        let mut noise: u32 = 0x9E37_79B9;
-        let body: Vec<u8> = (0..body_bytes)
-            .map(|_| {
-                noise ^= noise << 13;
-                noise ^= noise >> 17;
-                noise ^= noise << 5;
-                (noise >> 24) as u8
-            })
-            .collect();
+        let body = noise(body_bytes);
         for part in body.chunks(frame_max.saturating_sub(FRAME_OVERHEAD).max(1)) {
             put_frame(&mut frames, FRAME_BODY, channel, |out| out.extend_from_slice(part));
         }
         Self { frames, body_at }
     }
+}
 
-    /// Appends one message with `stamp` at the start of its body.
+impl Message for Template {
     #[inline]
-    pub(super) fn put(&self, out: &mut Vec<u8>, stamp: Stamp) {
+    fn put(&self, out: &mut Vec<u8>, stamp: Stamp) {
         let at = out.len() + self.body_at;
         out.extend_from_slice(&self.frames);
         if let Some(place) = out.get_mut(at..at + STAMP_BYTES) {
@@ -389,51 +384,10 @@ impl Template {
     }
 }
 
-/// Bytes of a stamp: the smallest body.
-pub(super) const STAMP_BYTES: usize = 16;
-
-/// Sequences of one producer that a stamp can hold, and that the books are kept for.
-pub(super) const SEQUENCE_MAX: u64 = 1 << 32;
-
-/// What the first bytes of a body say: which message this is and when it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    /// Tells this run's messages from others' that still lay in a queue.
-    pub(super) run: u8,
-    /// Which producer.
-    pub(super) producer: u16,
-    /// Its how-manieth message, from 0; below [`SEQUENCE_MAX`].
-    pub(super) sequence: u64,
-    /// When it was sent, or at a fixed rate: when it should have been. Monotonic nanoseconds.
-    pub(super) sent_ns: u64,
-}
-
-impl Stamp {
-    #[inline]
-    fn to_bytes(self) -> [u8; STAMP_BYTES] {
-        let origin =
-            u64::from(self.run) << 56 | u64::from(self.producer) << 40 | self.sequence & ((1 << 40) - 1);
-        (u128::from(origin) << 64 | u128::from(self.sent_ns)).to_be_bytes()
-    }
-
-    /// Reads the stamp at the start of a body; none when the body is too short to be one of ours.
-    #[inline]
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
-        let bytes = body.first_chunk::<STAMP_BYTES>()?;
-        let both = u128::from_be_bytes(*bytes);
-        let origin = (both >> 64) as u64;
-        Some(Self {
-            run: (origin >> 56) as u8,
-            producer: (origin >> 40) as u16,
-            sequence: origin & ((1 << 40) - 1),
-            sent_ns: both as u64,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::SEQUENCE_MAX;
 
     fn frames(mut input: &[u8]) -> Vec<String> {
         let mut found = Vec::new();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// What stopped a run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BenchError {
+pub(crate) enum BenchError {
     /// The command line asks for something that makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -21,7 +21,7 @@ pub(super) enum BenchError {
     /// The broker closed a channel or the connection, with a reason.
     #[error("{address} closed the {scope} with {code}: {text}")]
     Refused { address: String, scope: &'static str, code: u16, text: String },
-    /// What came is not AMQP 0-9-1, or not what must come here.
+    /// What came is not the protocol that was agreed, or not what must come here.
     #[error("{address} sent something that does not belong here: {what}")]
     Protocol { address: String, what: String },
     /// The kernel refused something that the run needs.
@@ -33,8 +33,13 @@ pub(super) enum BenchError {
 const ACCESS_REFUSED: u16 = 403;
 
 impl BenchError {
+    /// A broker at `address` that sent what does not belong there.
+    pub(crate) fn protocol(address: &str, what: &str) -> Self {
+        Self::Protocol { address: address.to_owned(), what: what.to_owned() }
+    }
+
     /// 2 usage, 3 the broker refused or broke off, 6 not allowed, 7 unreachable, 8 no answer in time.
-    pub(super) fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
             Self::Refused { code: ACCESS_REFUSED, .. } => 6,

@@ -10,22 +10,20 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::account::{Ledger, Ours};
-use super::arguments::{Mode, Plan};
-use super::clock::{SECOND_NS, monotonic_ns, timespec};
-use super::connection::{After, Connection, Role};
-use super::consumer::Consumer;
-use super::error::BenchError;
-use super::link::Link;
-use super::measure::{Measure, Window};
-use super::pacing::Pacing;
-use super::producer::{Producer, put_confirm_select};
-use super::progress::Progress;
-use super::wire::method;
+use crate::account::{Ledger, Ours};
+use crate::arguments::{Mode, Plan};
+use crate::clock::{SECOND_NS, monotonic_ns, timespec};
+use crate::connection::{After, Connection};
+use crate::dialect::{Dialect, Parts, Role};
+use crate::error::BenchError;
+use crate::measure::{Measure, Window};
+use crate::pacing::Pacing;
+use crate::producer::Producer;
+use crate::progress::Progress;
 
 /// How a run ended.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// All was published, answered and delivered.
     Complete,
     /// Nothing happened any more, but something was still to come.
@@ -38,20 +36,20 @@ pub(super) enum Ending {
 
 /// A run's result, still with its connections open.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) measure: Measure,
-    pub(super) window: Window,
-    pub(super) ending: Ending,
-    connections: Vec<Connection>,
+pub(crate) struct Outcome<D: Dialect> {
+    pub(crate) measure: Measure,
+    pub(crate) window: Window,
+    pub(crate) ending: Ending,
+    connections: Vec<Connection<D::Role>>,
 }
 
-impl Outcome {
+impl<D: Dialect> Outcome<D> {
     /// Ends the connections in good order, if the run itself ended so.
-    pub(super) fn close(&mut self) -> Result<(), BenchError> {
+    pub(crate) fn close(&mut self) -> Result<(), BenchError> {
         let connections = std::mem::take(&mut self.connections);
         match self.ending {
             Ending::Complete | Ending::Stalled | Ending::OutOfTime => {
-                connections.into_iter().try_for_each(Connection::end)
+                connections.into_iter().try_for_each(Connection::end::<D>)
             }
             Ending::Failed(_) => Ok(()),
         }
@@ -60,13 +58,13 @@ impl Outcome {
 
 /// The load.
 #[derive(Debug)]
-pub(super) struct Engine<'a> {
+pub(crate) struct Engine<'a, D: Dialect> {
     plan: &'a Plan,
     epoll: OwnedFd,
     /// Wakes for the next message of a fixed rate: epoll itself counts in milliseconds.
     timer: Option<OwnedFd>,
     armed_ns: u64,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<D>>,
     /// Slots that have something to do.
     runnable: Vec<usize>,
     measure: Measure,
@@ -79,11 +77,14 @@ pub(super) struct Engine<'a> {
 }
 
 #[derive(Debug)]
-struct Slot {
-    connection: Connection,
+struct Slot<D: Dialect> {
+    connection: Connection<D::Role>,
     is_runnable: bool,
     waits_for_room: bool,
 }
+
+/// What a dialect's producers publish.
+type Message<D> = <<D as Dialect>::Role as Role>::Message;
 
 /// The timer's place among the slots.
 const TIMER: u64 = u64::MAX;
@@ -96,34 +97,26 @@ const SCRATCH_BYTES: usize = 512 * 1024;
 /// Events taken at once.
 const EVENTS: usize = 256;
 
-impl<'a> Engine<'a> {
+impl<'a, D: Dialect> Engine<'a, D> {
     /// Opens all connections of the plan; the queues must be there. `run` marks this run's messages.
     ///
     /// # Errors
     /// What a broker says, or a connection that cannot be made.
-    pub(super) fn open(plan: &'a Plan, run: u8, expected: u64) -> Result<Self, BenchError> {
+    pub(crate) fn open(plan: &'a Plan, run: u8, expected: u64) -> Result<Self, BenchError> {
         let mut consumers = Vec::new();
-        for (_, uri) in (0..plan.consumers).zip(plan.consumer_uris.iter().cycle()) {
-            let mut link = Link::open_with_channel(uri)?;
-            Consumer::prepare(plan, &mut link)?;
-            consumers.push(link);
+        for (index, uri) in (0..plan.consumers).zip(plan.consumer_uris.iter().cycle()) {
+            consumers.push(D::open_consumer(plan, uri, index)?);
         }
         let mut producers = Vec::new();
-        for (_, uri) in (0..plan.producers).zip(plan.producer_uris.iter().cycle()) {
-            let mut link = Link::open_with_channel(uri)?;
-            if plan.confirm_window.is_some() {
-                let mut out = Vec::new();
-                put_confirm_select(&mut out);
-                link.call(&out, method::CONFIRM_SELECT_OK, "confirm.select")?;
-            }
-            producers.push(link);
+        for (index, uri) in (0..plan.producers).zip(plan.producer_uris.iter().cycle()) {
+            producers.push(D::open_producer(plan, uri, index)?);
         }
         let ours = if plan.mode == Mode::ConsumeOnly { Ours::Any } else { Ours::Run(run) };
         let mut measure = Measure::new(Ledger::new(ours, plan.spread()))?;
         // A drain begins with the first subscription.
         let mut window = Window::begin(plan, &mut measure);
         for (index, link) in consumers.iter_mut().enumerate() {
-            Consumer::subscribe(plan, index, link)?;
+            D::subscribe(plan, index, link)?;
         }
         if plan.mode != Mode::ConsumeOnly {
             window = Window::begin(plan, &mut measure);
@@ -144,16 +137,17 @@ impl<'a> Engine<'a> {
             warm: plan.warmup_ns == 0,
             expected,
         };
-        for link in consumers {
-            engine.add(link, Role::Consumer(Consumer::new(plan)))?;
+        for (index, link) in consumers.into_iter().enumerate() {
+            let (parts, role) = D::consumer(plan, index, link);
+            engine.add(parts, role)?;
         }
         for (index, link) in producers.into_iter().enumerate() {
             let pacing = match plan.rate {
                 None => Pacing::Free,
                 Some(rate) => Pacing::fixed(rate, index, plan.producers, start_ns),
             };
-            let producer = Producer::new(plan, index, run, link.frame_max(), pacing);
-            engine.add(link, Role::Producer(Box::new(producer)))?;
+            let (parts, role) = D::producer(plan, index, run, link, pacing);
+            engine.add(parts, role)?;
         }
         if plan.rate.is_some() {
             engine.add_timer()?;
@@ -161,8 +155,8 @@ impl<'a> Engine<'a> {
         Ok(engine)
     }
 
-    fn add(&mut self, link: Link, role: Role) -> Result<(), BenchError> {
-        let connection = Connection::new(link, role)?;
+    fn add(&mut self, parts: Parts, role: D::Role) -> Result<(), BenchError> {
+        let connection = Connection::new(parts, role)?;
         let index = self.slots.len();
         epoll::add(&self.epoll, connection.stream(), EventData::new_u64(index as u64), EventFlags::IN)
             .map_err(system("epoll_ctl"))?;
@@ -181,7 +175,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs until the plan is fulfilled or cannot be.
-    pub(super) fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome<D> {
         let ending = self.run_to_end().unwrap_or_else(Ending::Failed);
         // The counts of now, not of the last whole second.
         self.window.watch(self.plan);
@@ -274,12 +268,11 @@ impl<'a> Engine<'a> {
         let Some(timer) = &self.timer else {
             return Ok(());
         };
-        let next = self.slots.iter().filter(|slot| !slot.waits_for_room).filter_map(|slot| {
-            match &slot.connection.role {
-                Role::Producer(producer) => producer.next_due_ns(),
-                Role::Consumer(_) => None,
-            }
-        });
+        let next = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.waits_for_room)
+            .filter_map(|slot| slot.connection.role.producer().and_then(Producer::next_due_ns));
         let Some(next_ns) = next.min().map(|next_ns| next_ns.max(now_ns + 1)) else {
             return Ok(());
         };
@@ -303,7 +296,7 @@ impl<'a> Engine<'a> {
             let _read: Result<usize, Errno> = rustix::io::read(timer, &mut [0; 8]);
         }
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if matches!(slot.connection.role, Role::Producer(_)) {
+            if slot.connection.role.producer().is_some() {
                 mark(slot, index, &mut self.runnable);
             }
         }
@@ -320,9 +313,8 @@ impl<'a> Engine<'a> {
             if !slot.connection.is_flushed() {
                 mark(slot, index, &mut self.runnable);
             }
-            match &mut slot.connection.role {
-                Role::Producer(producer) if is_over => producer.stop(),
-                Role::Producer(_) | Role::Consumer(_) => {}
+            if is_over && let Some(producer) = slot.connection.role.producer_mut() {
+                producer.stop();
             }
         }
         if self.progress.is_due(now_ns) {
@@ -333,11 +325,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn producers(&self) -> impl Iterator<Item = &Producer> {
-        self.slots.iter().filter_map(|slot| match &slot.connection.role {
-            Role::Producer(producer) => Some(producer.as_ref()),
-            Role::Consumer(_) => None,
-        })
+    fn producers(&self) -> impl Iterator<Item = &Producer<Message<D>>> {
+        self.slots.iter().filter_map(|slot| slot.connection.role.producer())
     }
 
     /// Whether the run is over. The books are only read as a whole when `look_closely`.
@@ -383,7 +372,7 @@ impl<'a> Engine<'a> {
 
 /// Puts a slot into the line of those that have something to do.
 #[inline]
-fn mark(slot: &mut Slot, index: usize, runnable: &mut Vec<usize>) {
+fn mark<D: Dialect>(slot: &mut Slot<D>, index: usize, runnable: &mut Vec<usize>) {
     if !slot.is_runnable {
         slot.is_runnable = true;
         runnable.push(index);

@@ -4,33 +4,33 @@
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Nanoseconds in a second.
-pub(super) const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// Monotonic nanoseconds since the machine started.
-pub(super) fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
 }
 
 /// Nanoseconds of CPU, user and system, that this process has used so far.
-pub(super) fn own_cpu_ns() -> u64 {
+pub(crate) fn own_cpu_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::ProcessCPUTime))
 }
 
 /// `ns` as the kernel takes a point in time.
-pub(super) fn timespec(ns: u64) -> Timespec {
+pub(crate) fn timespec(ns: u64) -> Timespec {
     let (seconds, rest) = (ns / SECOND_NS, ns % SECOND_NS);
     Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: rest.cast_signed() }
 }
 
 /// Seconds as nanoseconds; negative or absurd values are brought into range.
-pub(super) fn seconds_as_ns(seconds: f64) -> u64 {
+pub(crate) fn seconds_as_ns(seconds: f64) -> u64 {
     // A century: sums of a few of these stay far from the end of u64.
     const LONGEST_S: f64 = 3.2e9;
     (seconds.clamp(0.0, LONGEST_S) * SECOND_NS as f64) as u64
 }
 
 /// Nanoseconds as seconds.
-pub(super) fn ns_as_seconds(ns: u64) -> f64 {
+pub(crate) fn ns_as_seconds(ns: u64) -> f64 {
     ns as f64 / SECOND_NS as f64
 }
 

@@ -1,14 +1,14 @@
 //! One line a second on stderr while a run goes on.
 
-use super::account::Counts;
-use super::arguments::Plan;
-use super::clock::{SECOND_NS, ns_as_seconds};
-use super::measure::Measure;
-use super::report::grouped;
+use crate::account::Counts;
+use crate::arguments::Plan;
+use crate::clock::{SECOND_NS, ns_as_seconds};
+use crate::measure::Measure;
+use crate::report::grouped;
 
 /// What was printed last, and when.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     quiet: bool,
     start_ns: u64,
     last_ns: u64,
@@ -17,17 +17,17 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing printed yet.
-    pub(super) fn new(plan: &Plan, start_ns: u64) -> Self {
+    pub(crate) fn new(plan: &Plan, start_ns: u64) -> Self {
         Self { quiet: plan.common.quiet, start_ns, last_ns: start_ns, last: Counts::default() }
     }
 
     /// Whether a second has passed since the last line.
-    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.last_ns) >= SECOND_NS
     }
 
     /// Prints a line.
-    pub(super) fn print(&mut self, now_ns: u64, measure: &Measure, waiting: u64) {
+    pub(crate) fn print(&mut self, now_ns: u64, measure: &Measure, waiting: u64) {
         let counts = measure.ledger.counts;
         if !self.quiet {
             let seconds = ns_as_seconds(now_ns - self.last_ns);

@@ -1,21 +1,19 @@
-//! A publishing channel: which message is next, whether it may go out, what the broker's answers mean.
+//! A producer: which message is next, whether it may go out, what its answers mean for the books. Knows no protocol.
 
-use super::arguments::Plan;
-use super::confirms::Confirms;
-use super::content::Incoming;
-use super::link::CHANNEL;
-use super::measure::Measure;
-use super::pacing::Pacing;
-use super::topology::queues_of;
-use super::wire::{MethodId, Reader, SEQUENCE_MAX, Stamp, Template, WireError, method, put_method};
+use crate::arguments::{Plan, queues_of};
+use crate::confirms::Confirms;
+use crate::dialect::Message;
+use crate::measure::Measure;
+use crate::pacing::Pacing;
+use crate::stamp::{SEQUENCE_MAX, Stamp};
 
 /// One producer.
 #[derive(Debug)]
-pub(super) struct Producer {
+pub(crate) struct Producer<M> {
     index: u16,
     run: u8,
     /// One for each of its queues, used in turn.
-    templates: Vec<Template>,
+    templates: Vec<M>,
     turn: usize,
     /// The next message's.
     sequence: u64,
@@ -27,7 +25,6 @@ pub(super) struct Producer {
     stopped: bool,
     /// The broker asked for a pause (connection.blocked or channel.flow).
     paused: bool,
-    returning: Incoming<()>,
 }
 
 /// Bytes that are put together before they are written: fewer cost system calls, more cost cache misses.
@@ -35,21 +32,25 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How far a producer got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
+pub(crate) enum Filled {
     /// A full chunk; there may be more to send.
     Chunk,
     /// All that can be sent now.
     All,
 }
 
-impl Producer {
-    /// Producer number `index` of the plan, on a connection with this `frame_max`.
-    pub(super) fn new(plan: &Plan, index: usize, run: u8, frame_max: usize, pacing: Pacing) -> Self {
+impl<M: Message> Producer<M> {
+    /// Producer number `index` of the plan, whose messages for one queue `template` makes.
+    pub(crate) fn new(
+        plan: &Plan,
+        index: usize,
+        run: u8,
+        pacing: Pacing,
+        template: impl Fn(usize) -> M,
+    ) -> Self {
         // With a fanout a message goes to all queues anyway: one template does.
         let queues =
             if plan.spread().to_all { vec![0] } else { queues_of(index, plan.producers, plan.queues) };
-        let template =
-            |queue: usize| Template::new(CHANNEL, &plan.envelope(queue), plan.body_bytes, frame_max);
         Self {
             // There are at most 65,535 producers.
             index: u16::try_from(index).unwrap_or(u16::MAX),
@@ -62,12 +63,11 @@ impl Producer {
             limit: plan.share_of(index).unwrap_or(SEQUENCE_MAX).min(SEQUENCE_MAX),
             stopped: false,
             paused: false,
-            returning: Incoming::Idle,
         }
     }
 
     /// Appends to `out` what may go out now, up to a chunk.
-    pub(super) fn fill(&mut self, now_ns: u64, out: &mut Vec<u8>, measure: &mut Measure) -> Filled {
+    pub(crate) fn fill(&mut self, now_ns: u64, out: &mut Vec<u8>, measure: &mut Measure) -> Filled {
         let first = self.sequence;
         let filled = self.fill_chunk(now_ns, out);
         if self.sequence > first {
@@ -107,105 +107,80 @@ impl Producer {
     }
 
     /// When the next message is due, if nothing but time holds it back.
-    pub(super) fn next_due_ns(&self) -> Option<u64> {
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
         if self.may_send() { self.pacing.due_ns(self.sequence) } else { None }
     }
 
     /// No more messages from now on.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
     /// Whether all that it had to send is sent.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.stopped || self.sequence >= self.limit
     }
 
     /// Messages that wait for their confirm.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         self.confirms.as_ref().map_or(0, Confirms::waiting)
     }
 
     /// The connection was blocked by the broker, or freed again.
-    pub(super) fn pause(&mut self, paused: bool) {
+    pub(crate) fn pause(&mut self, paused: bool) {
         self.paused = paused;
     }
 
-    /// A method on the channel. Errors say in words what is wrong with it.
-    pub(super) fn on_method(
+    /// The broker has message `number` (from 1), with `multiple` also all before it.
+    ///
+    /// # Errors
+    /// In words, when no confirms were asked for.
+    #[inline]
+    pub(crate) fn on_confirmed(
         &mut self,
-        id: MethodId,
-        mut arguments: Reader<'_>,
+        number: u64,
+        multiple: bool,
         now_ns: u64,
-        out: &mut Vec<u8>,
         measure: &mut Measure,
-    ) -> Result<(), String> {
-        let wrong = |wrong: WireError| wrong.to_string();
-        match id {
-            method::BASIC_ACK => {
-                let (number, bits) = (arguments.u64().map_err(wrong)?, arguments.u8().map_err(wrong)?);
-                let Some(confirms) = &mut self.confirms else {
-                    return Err("a confirm that nobody asked for".to_owned());
-                };
-                confirms.on_answer(number, bits & 1 != 0, |answer| {
-                    measure.ledger.on_confirmed(self.index, answer.sequence);
-                    measure.confirm.record(answer.sent_ns, now_ns);
-                });
-                measure.last_confirm_ns = now_ns;
-            }
-            method::BASIC_NACK => {
-                let (number, bits) = (arguments.u64().map_err(wrong)?, arguments.u8().map_err(wrong)?);
-                let Some(confirms) = &mut self.confirms else {
-                    return Err("a confirm that nobody asked for".to_owned());
-                };
-                confirms.on_answer(number, bits & 1 != 0, |_answer| measure.ledger.counts.nacked += 1);
-                measure.last_confirm_ns = now_ns;
-            }
-            method::BASIC_RETURN => self.returning = Incoming::AwaitingHeader(()),
-            method::CHANNEL_FLOW => {
-                let active = arguments.u8().map_err(wrong)? & 1 != 0;
-                self.paused = !active;
-                put_method(out, CHANNEL, method::CHANNEL_FLOW_OK, |out| out.push(u8::from(active)));
-            }
-            other => return Err(format!("method {}.{} to a producer", other.0, other.1)),
-        }
+    ) -> Result<(), &'static str> {
+        let confirms = self.confirms.as_mut().ok_or(NOT_ASKED)?;
+        confirms.on_answer(number, multiple, |answer| {
+            measure.ledger.on_confirmed(self.index, answer.sequence);
+            measure.confirm.record(answer.sent_ns, now_ns);
+        });
+        measure.last_confirm_ns = now_ns;
         Ok(())
     }
 
-    /// A content header: of a returned message.
-    pub(super) fn on_header(&mut self, body_bytes: u64, measure: &mut Measure) -> Result<(), String> {
-        let returned = self.returning.on_header(body_bytes)?;
-        count_returned(returned, measure);
-        Ok(())
-    }
-
-    /// A part of a body: of a returned message.
-    pub(super) fn on_body(&mut self, payload: &[u8], measure: &mut Measure) -> Result<(), String> {
-        let returned = self.returning.on_body(payload)?;
-        count_returned(returned, measure);
+    /// The broker refuses message `number` (from 1), with `multiple` also all before it.
+    ///
+    /// # Errors
+    /// In words, when no confirms were asked for.
+    pub(crate) fn on_refused(
+        &mut self,
+        number: u64,
+        multiple: bool,
+        now_ns: u64,
+        measure: &mut Measure,
+    ) -> Result<(), &'static str> {
+        let confirms = self.confirms.as_mut().ok_or(NOT_ASKED)?;
+        confirms.on_answer(number, multiple, |_answer| measure.ledger.counts.nacked += 1);
+        measure.last_confirm_ns = now_ns;
         Ok(())
     }
 }
 
-fn count_returned(returned: Option<((), Option<Stamp>)>, measure: &mut Measure) {
-    if let Some(((), Some(stamp))) = returned {
-        measure.ledger.on_returned(stamp);
-    }
-}
-
-/// Appends `confirm.select`.
-pub(super) fn put_confirm_select(out: &mut Vec<u8>) {
-    put_method(out, CHANNEL, method::CONFIRM_SELECT, |out| out.push(0));
-}
+const NOT_ASKED: &str = "a confirm that nobody asked for";
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
-    use super::super::account::{Ledger, Ours};
-    use super::super::arguments::RunArguments;
-    use super::super::wire::{Frame, next_frame};
     use super::*;
+    use crate::account::{Ledger, Ours};
+    use crate::arguments::RunArguments;
+    use crate::stamp::STAMP_BYTES;
+    use crate::uri::Scheme;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -213,29 +188,27 @@ mod tests {
         run: RunArguments,
     }
 
-    fn producer(line: &str, pacing: Pacing) -> (Producer, Measure) {
-        let words = std::iter::once("run").chain(line.split_whitespace());
-        let plan = Plan::new(Cli::try_parse_from(words).unwrap().run).unwrap();
-        let measure = Measure::new(Ledger::new(Ours::Run(9), plan.spread())).unwrap();
-        (Producer::new(&plan, 0, 9, 131_072, pacing), measure)
-    }
+    /// A message of nothing but its stamp, and as many bytes more.
+    #[derive(Debug)]
+    struct Bare(usize);
 
-    fn stamps(mut bytes: &[u8]) -> Vec<(u64, u64)> {
-        let mut found = Vec::new();
-        while let Some((frame, used)) = next_frame(bytes).unwrap() {
-            if let Frame::Body { payload, .. } = frame {
-                let stamp = Stamp::read(payload).unwrap();
-                found.push((stamp.sequence, stamp.sent_ns));
-            }
-            bytes = &bytes[used..];
+    impl Message for Bare {
+        fn put(&self, out: &mut Vec<u8>, stamp: Stamp) {
+            out.extend(stamp.to_bytes());
+            out.resize(out.len() + self.0, 0);
         }
-        found
     }
 
-    fn answer(producer: &mut Producer, measure: &mut Measure, id: MethodId, number: u64, now_ns: u64) {
-        let mut arguments = number.to_be_bytes().to_vec();
-        arguments.push(1);
-        producer.on_method(id, Reader(&arguments), now_ns, &mut Vec::new(), measure).unwrap();
+    fn producer(line: &str, pacing: Pacing) -> (Producer<Bare>, Measure) {
+        let words = std::iter::once("run").chain(line.split_whitespace());
+        let plan = Plan::new(Cli::try_parse_from(words).unwrap().run, Scheme::Amqp).unwrap();
+        let measure = Measure::new(Ledger::new(Ours::Run(9), plan.spread())).unwrap();
+        (Producer::new(&plan, 0, 9, pacing, |_queue| Bare(plan.body_bytes - STAMP_BYTES)), measure)
+    }
+
+    fn stamps(bytes: &[u8]) -> Vec<(u64, u64)> {
+        let stamps = bytes.chunks(STAMP_BYTES).map(|bytes| Stamp::read(bytes).unwrap());
+        stamps.map(|stamp| (stamp.sequence, stamp.sent_ns)).collect()
     }
 
     #[test]
@@ -244,7 +217,7 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(producer.fill(5, &mut out, &mut measure), Filled::All);
         assert_eq!(stamps(&out), [(0, 5), (1, 5)]);
-        answer(&mut producer, &mut measure, method::BASIC_ACK, 1, 9);
+        producer.on_confirmed(1, true, 9, &mut measure).unwrap();
         out.clear();
         assert_eq!(producer.fill(10, &mut out, &mut measure), Filled::All);
         assert_eq!(stamps(&out), [(2, 10)]);
@@ -255,8 +228,8 @@ mod tests {
     fn a_nacked_message_was_answered_but_is_not_missing() {
         let (mut producer, mut measure) = producer("--confirm-window 9 --messages 3 --size 16", Pacing::Free);
         producer.fill(5, &mut Vec::new(), &mut measure);
-        answer(&mut producer, &mut measure, method::BASIC_NACK, 2, 9);
-        answer(&mut producer, &mut measure, method::BASIC_ACK, 3, 9);
+        producer.on_refused(2, true, 9, &mut measure).unwrap();
+        producer.on_confirmed(3, true, 9, &mut measure).unwrap();
         let counts = measure.ledger.counts;
         assert_eq!((counts.nacked, counts.confirmed, producer.waiting()), (2, 1, 0));
         assert_eq!((measure.ledger.missing(), producer.is_done()), (1, true));
@@ -271,11 +244,11 @@ mod tests {
         producer.fill(1_000_000, &mut out, &mut measure);
         // The broker takes 50 ms for the first confirm: the second message was due 49 ms ago, and that is its time.
         assert_eq!(producer.next_due_ns(), None);
-        answer(&mut producer, &mut measure, method::BASIC_ACK, 1, 51_000_000);
+        producer.on_confirmed(1, true, 51_000_000, &mut measure).unwrap();
         out.clear();
         producer.fill(51_000_000, &mut out, &mut measure);
         assert_eq!(stamps(&out), [(1, 2_000_000)]);
-        answer(&mut producer, &mut measure, method::BASIC_ACK, 2, 52_000_000);
+        producer.on_confirmed(2, true, 52_000_000, &mut measure).unwrap();
         let summary = measure.confirm.summary().unwrap();
         assert!((summary.max - 50.0).abs() < 0.1 && (summary.p50 - 50.0).abs() < 0.1, "{summary:?}");
     }
@@ -289,7 +262,7 @@ mod tests {
         assert!(out.is_empty());
         producer.pause(false);
         assert_eq!(producer.fill(1, &mut out, &mut measure), Filled::Chunk);
-        assert!(out.len() >= CHUNK_BYTES && out.len() < CHUNK_BYTES + 1_100);
+        assert!(out.len() >= CHUNK_BYTES && out.len() < CHUNK_BYTES + 1_000);
         producer.stop();
         out.clear();
         assert_eq!(producer.fill(1, &mut out, &mut measure), Filled::All);

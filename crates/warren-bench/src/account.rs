@@ -3,43 +3,43 @@
 
 use serde::Serialize;
 
-use super::wire::{SEQUENCE_MAX, Stamp};
+use crate::stamp::{SEQUENCE_MAX, Stamp};
 
 /// What happened, in messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Handed to the socket.
-    pub(super) published: u64,
+    pub(crate) published: u64,
     /// Answered with `basic.ack`.
-    pub(super) confirmed: u64,
+    pub(crate) confirmed: u64,
     /// Answered with `basic.nack`.
-    pub(super) nacked: u64,
+    pub(crate) nacked: u64,
     /// Given back as unroutable.
-    pub(super) returned: u64,
+    pub(crate) returned: u64,
     /// Deliveries of this run's messages, every one.
-    pub(super) delivered: u64,
+    pub(crate) delivered: u64,
     /// Deliveries that were flagged `redelivered`.
-    pub(super) redelivered: u64,
+    pub(crate) redelivered: u64,
     /// Deliveries of a message that its queue had delivered before.
-    pub(super) duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Duplicates without the flag `redelivered`: a broker must not do this.
-    pub(super) duplicates_unflagged: u64,
+    pub(crate) duplicates_unflagged: u64,
     /// First deliveries that came after a later message of the same producer, on a queue with one consumer.
-    pub(super) out_of_order: u64,
+    pub(crate) out_of_order: u64,
     /// Deliveries of messages that are not this run's.
-    pub(super) foreign: u64,
+    pub(crate) foreign: u64,
 }
 
 impl Counts {
     /// Deliveries without the duplicates.
-    pub(super) fn distinct(&self) -> u64 {
+    pub(crate) fn distinct(&self) -> u64 {
         self.delivered - self.duplicates
     }
 }
 
 /// Whose messages are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ours {
+pub(crate) enum Ours {
     /// Only those stamped with this run's tag.
     Run(u8),
     /// All that carry a stamp: a backlog that another run left.
@@ -48,25 +48,25 @@ pub(super) enum Ours {
 
 /// How the messages spread over the queues, as far as the books depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// Queues that messages go to.
-    pub(super) queues: usize,
+    pub(crate) queues: usize,
     /// Every queue gets every message; otherwise one queue does.
-    pub(super) to_all: bool,
+    pub(crate) to_all: bool,
     /// No queue has more than one consumer, so its deliveries are in order.
-    pub(super) in_order: bool,
+    pub(crate) in_order: bool,
 }
 
 impl Spread {
     /// How many deliveries one message causes.
-    pub(super) fn copies(&self) -> u64 {
+    pub(crate) fn copies(&self) -> u64 {
         if self.to_all { self.queues as u64 } else { 1 }
     }
 }
 
 /// The books.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     ours: Ours,
     spread: Spread,
     sent: Vec<Sent>,
@@ -75,7 +75,7 @@ pub(super) struct Ledger {
     /// For each queue, for each producer: one more than the highest sequence delivered.
     highest: Vec<Vec<u64>>,
     /// The sums.
-    pub(super) counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ struct Sent {
 
 impl Ledger {
     /// Empty books.
-    pub(super) fn new(ours: Ours, spread: Spread) -> Self {
+    pub(crate) fn new(ours: Ours, spread: Spread) -> Self {
         Self {
             ours,
             spread,
@@ -100,20 +100,20 @@ impl Ledger {
 
     /// `basic.ack` for a message.
     #[inline]
-    pub(super) fn on_confirmed(&mut self, producer: u16, sequence: u64) {
+    pub(crate) fn on_confirmed(&mut self, producer: u16, sequence: u64) {
         self.counts.confirmed += 1;
         entry(&mut self.sent, usize::from(producer)).confirmed.set(sequence);
     }
 
     /// `basic.return` for a message.
-    pub(super) fn on_returned(&mut self, stamp: Stamp) {
+    pub(crate) fn on_returned(&mut self, stamp: Stamp) {
         self.counts.returned += 1;
         entry(&mut self.sent, usize::from(stamp.producer)).returned.set(stamp.sequence);
     }
 
     /// A delivery on queue number `queue`; no stamp: it is not one of the bench's messages. True when it is this run's.
     #[inline]
-    pub(super) fn on_delivered(&mut self, queue: usize, stamp: Option<Stamp>, redelivered: bool) -> bool {
+    pub(crate) fn on_delivered(&mut self, queue: usize, stamp: Option<Stamp>, redelivered: bool) -> bool {
         let Some(stamp) = stamp.filter(|stamp| self.is_ours(stamp)) else {
             self.counts.foreign += 1;
             return false;
@@ -147,7 +147,7 @@ impl Ledger {
     /// Deliveries that are still to come for what was confirmed. At the end of a run they are lost.
     ///
     /// Cost: all books are read.
-    pub(super) fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         let copies = usize::try_from(self.spread.copies()).unwrap_or(usize::MAX);
         let nothing = Bits::default();
         let received = |copy: usize, producer: usize| {

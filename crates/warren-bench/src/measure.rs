@@ -1,30 +1,30 @@
 //! What a run has measured so far: the books, the latencies, and when each kind of thing last happened.
 
-use super::account::{Counts, Ledger};
-use super::arguments::Plan;
-use super::clock::{monotonic_ns, own_cpu_ns};
-use super::error::BenchError;
-use super::latency::Latency;
-use super::process::{Usage, usage};
+use crate::account::{Counts, Ledger};
+use crate::arguments::Plan;
+use crate::clock::{monotonic_ns, own_cpu_ns};
+use crate::error::BenchError;
+use crate::latency::Latency;
+use crate::process::{Usage, usage};
 
 /// The measurements, written by producers and consumers.
 #[derive(Debug)]
-pub(super) struct Measure {
-    pub(super) ledger: Ledger,
+pub(crate) struct Measure {
+    pub(crate) ledger: Ledger,
     /// From publish to confirm.
-    pub(super) confirm: Latency,
+    pub(crate) confirm: Latency,
     /// From publish to delivery.
-    pub(super) delivery: Latency,
-    pub(super) last_publish_ns: u64,
-    pub(super) last_confirm_ns: u64,
-    pub(super) last_delivery_ns: u64,
+    pub(crate) delivery: Latency,
+    pub(crate) last_publish_ns: u64,
+    pub(crate) last_confirm_ns: u64,
+    pub(crate) last_delivery_ns: u64,
     /// How often the broker asked publishers to pause (connection.blocked).
-    pub(super) blocked: u64,
+    pub(crate) blocked: u64,
 }
 
 impl Measure {
     /// Nothing measured yet.
-    pub(super) fn new(ledger: Ledger) -> Result<Self, BenchError> {
+    pub(crate) fn new(ledger: Ledger) -> Result<Self, BenchError> {
         Ok(Self {
             ledger,
             confirm: Latency::new()?,
@@ -37,29 +37,29 @@ impl Measure {
     }
 
     /// When anything last happened; 0: never.
-    pub(super) fn last_ns(&self) -> u64 {
+    pub(crate) fn last_ns(&self) -> u64 {
         self.last_publish_ns.max(self.last_confirm_ns).max(self.last_delivery_ns)
     }
 }
 
 /// The stretch of time that the figures are about, from the end of the warm-up on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// When it began.
-    pub(super) start_ns: u64,
+    pub(crate) start_ns: u64,
     /// The counts then.
-    pub(super) counts: Counts,
+    pub(crate) counts: Counts,
     /// The brokers' usage then.
-    pub(super) usage: Option<Usage>,
+    pub(crate) usage: Option<Usage>,
     /// This process's CPU then.
-    pub(super) own_cpu_ns: u64,
+    pub(crate) own_cpu_ns: u64,
     /// The brokers' largest memory since.
-    pub(super) rss_peak_bytes: u64,
+    pub(crate) rss_peak_bytes: u64,
 }
 
 impl Window {
     /// Begins now: the latencies so far are forgotten, the counts are remembered.
-    pub(super) fn begin(plan: &Plan, measure: &mut Measure) -> Self {
+    pub(crate) fn begin(plan: &Plan, measure: &mut Measure) -> Self {
         measure.confirm.clear();
         measure.delivery.clear();
         let usage = usage(&plan.common.pids);
@@ -73,7 +73,7 @@ impl Window {
     }
 
     /// Looks at the brokers' memory.
-    pub(super) fn watch(&mut self, plan: &Plan) {
+    pub(crate) fn watch(&mut self, plan: &Plan) {
         let now = usage(&plan.common.pids).map_or(0, |usage| usage.rss_bytes);
         self.rss_peak_bytes = self.rss_peak_bytes.max(now);
     }

@@ -1,16 +1,16 @@
 //! A consuming channel: deliveries go into the books, acknowledgements go out.
 
-use super::arguments::{Ack, Plan};
-use super::content::Incoming;
-use super::error::BenchError;
-use super::link::{CHANNEL, Link};
-use super::measure::Measure;
-use super::topology::queues_of;
-use super::wire::{MethodId, Reader, Stamp, WireError, Write as _, method, put_ack, put_method};
+use crate::amqp::content::Incoming;
+use crate::amqp::link::{CHANNEL, Link};
+use crate::amqp::wire::{MethodId, Reader, WireError, Write as _, method, put_ack, put_method};
+use crate::arguments::{Ack, Plan, queues_of};
+use crate::error::BenchError;
+use crate::measure::Measure;
+use crate::stamp::Stamp;
 
 /// One consumer's connection.
 #[derive(Debug)]
-pub(super) struct Consumer {
+pub(crate) struct Consumer {
     ack: Ack,
     /// Deliveries that one basic.ack covers.
     multi_ack: u32,
@@ -29,12 +29,12 @@ struct Delivery {
 
 impl Consumer {
     /// A consumer of the plan.
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self { ack: plan.ack, multi_ack: plan.multi_ack, unacked: 0, last_tag: 0, incoming: Incoming::Idle }
     }
 
     /// Sets the prefetch on the channel of consumer number `index`.
-    pub(super) fn prepare(plan: &Plan, link: &mut Link) -> Result<(), BenchError> {
+    pub(crate) fn prepare(plan: &Plan, link: &mut Link) -> Result<(), BenchError> {
         if plan.prefetch == 0 {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Consumer {
     }
 
     /// Subscribes consumer number `index` to its queues. The consumer tag is the queue's number.
-    pub(super) fn subscribe(plan: &Plan, index: usize, link: &mut Link) -> Result<(), BenchError> {
+    pub(crate) fn subscribe(plan: &Plan, index: usize, link: &mut Link) -> Result<(), BenchError> {
         for queue in queues_of(index, plan.consumers, plan.queues) {
             let mut out = Vec::new();
             put_method(&mut out, CHANNEL, method::BASIC_CONSUME, |out| {
@@ -66,7 +66,7 @@ impl Consumer {
 
     /// A method on the channel. Errors say in words what is wrong with it.
     #[inline]
-    pub(super) fn on_method(&mut self, id: MethodId, arguments: Reader<'_>) -> Result<(), String> {
+    pub(crate) fn on_method(&mut self, id: MethodId, arguments: Reader<'_>) -> Result<(), String> {
         match id {
             method::BASIC_DELIVER => {
                 let delivery = read_delivery(arguments).map_err(|wrong| wrong.to_string())?;
@@ -80,7 +80,7 @@ impl Consumer {
 
     /// A content header.
     #[inline]
-    pub(super) fn on_header(
+    pub(crate) fn on_header(
         &mut self,
         body_bytes: u64,
         now_ns: u64,
@@ -95,7 +95,7 @@ impl Consumer {
 
     /// A part of a body.
     #[inline]
-    pub(super) fn on_body(
+    pub(crate) fn on_body(
         &mut self,
         payload: &[u8],
         now_ns: u64,
@@ -134,7 +134,7 @@ impl Consumer {
     }
 
     /// Acknowledges what is not yet: the rest that is no full `multi_ack`.
-    pub(super) fn acknowledge(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn acknowledge(&mut self, out: &mut Vec<u8>) {
         if self.unacked > 0 {
             put_ack(out, CHANNEL, self.last_tag, self.unacked > 1);
             self.unacked = 0;
@@ -159,10 +159,11 @@ fn read_delivery(mut arguments: Reader<'_>) -> Result<Delivery, WireError> {
 mod tests {
     use clap::Parser;
 
-    use super::super::account::{Ledger, Ours};
-    use super::super::arguments::RunArguments;
-    use super::super::wire::{Frame, next_frame};
     use super::*;
+    use crate::account::{Ledger, Ours};
+    use crate::amqp::wire::{Frame, next_frame};
+    use crate::arguments::RunArguments;
+    use crate::uri::Scheme;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -173,7 +174,7 @@ mod tests {
     /// Delivers messages with these tags to a consumer; what it acknowledges, as (tag, multiple).
     fn acknowledged(line: &str, tags: std::ops::RangeInclusive<u64>) -> Vec<(u64, bool)> {
         let words = std::iter::once("run").chain(line.split_whitespace());
-        let plan = Plan::new(Cli::try_parse_from(words).unwrap().run).unwrap();
+        let plan = Plan::new(Cli::try_parse_from(words).unwrap().run, Scheme::Amqp).unwrap();
         let mut measure = Measure::new(Ledger::new(Ours::Any, plan.spread())).unwrap();
         let (mut consumer, mut out) = (Consumer::new(&plan), Vec::new());
         for tag in tags.clone() {

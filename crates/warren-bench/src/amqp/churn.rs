@@ -5,20 +5,21 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::arguments::{Common, QueueArguments};
-use super::clock::{monotonic_ns, ns_as_seconds, own_cpu_ns, seconds_as_ns};
-use super::error::BenchError;
-use super::latency::{Latency, Summary};
-use super::link::Link;
-use super::print;
-use super::process::{Cost, round, usage};
-use super::report::{Lines, grouped};
-use super::topology::{declare_queue, delete_queue};
-use super::workers::{in_parallel, share};
+use crate::amqp::link::Link;
+use crate::amqp::topology::{declare_queue, delete_queue};
+use crate::arguments::{Common, QueueArguments};
+use crate::clock::{monotonic_ns, ns_as_seconds, own_cpu_ns, seconds_as_ns};
+use crate::error::BenchError;
+use crate::latency::{Latency, Summary};
+use crate::print;
+use crate::process::{Cost, round, usage};
+use crate::report::{Lines, grouped};
+use crate::uri::Scheme;
+use crate::workers::{in_parallel, share};
 
 /// The command line of `warren bench churn`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct ChurnArguments {
+pub(crate) struct ChurnArguments {
     /// What comes and goes.
     #[arg(value_enum)]
     what: What,
@@ -71,8 +72,8 @@ const DEFAULT_SECONDS: f64 = 10.0;
 ///
 /// # Errors
 /// What a broker says; the command line's nonsense.
-pub(super) fn churn(arguments: &ChurnArguments) -> Result<ExitCode, BenchError> {
-    let uris = arguments.common.uris()?;
+pub(crate) fn churn(arguments: &ChurnArguments) -> Result<ExitCode, BenchError> {
+    let uris = arguments.common.uris(Scheme::Amqp)?;
     let settings = arguments.queue.settings()?;
     let unlimited = arguments.count.is_none();
     let seconds = arguments.seconds.or(unlimited.then_some(DEFAULT_SECONDS));

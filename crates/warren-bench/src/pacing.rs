@@ -2,11 +2,11 @@
 //! up or not; it is measured from there. So a broker that stalls for a second shows that second in the latency of every
 //! message that should have been sent meanwhile, not only in the one that happened to be on its way.
 
-use super::clock::SECOND_NS;
+use crate::clock::SECOND_NS;
 
 /// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Pacing {
+pub(crate) enum Pacing {
     /// As soon as there is room.
     Free,
     /// Message `k` at `start_ns + k * interval_ns`.
@@ -16,7 +16,7 @@ pub(super) enum Pacing {
 impl Pacing {
     /// The pace of producer `index` of `count`, when all together send `rate` messages a second from `start_ns` on. The
     /// producers take turns: their messages are spread evenly, not sent in bursts of `count`.
-    pub(super) fn fixed(rate: f64, index: usize, count: usize, start_ns: u64) -> Self {
+    pub(crate) fn fixed(rate: f64, index: usize, count: usize, start_ns: u64) -> Self {
         let between_any_ns = SECOND_NS as f64 / rate;
         let offset_ns = between_any_ns * index as f64;
         Self::Fixed { start_ns: start_ns + offset_ns as u64, interval_ns: between_any_ns * count as f64 }
@@ -24,7 +24,7 @@ impl Pacing {
 
     /// When message `sequence` is due; none: whenever there is room.
     #[inline]
-    pub(super) fn due_ns(&self, sequence: u64) -> Option<u64> {
+    pub(crate) fn due_ns(&self, sequence: u64) -> Option<u64> {
         match self {
             Self::Free => None,
             Self::Fixed { start_ns, interval_ns } => Some(start_ns + (sequence as f64 * interval_ns) as u64),
@@ -33,7 +33,7 @@ impl Pacing {
 
     /// The moment that message `sequence`, which could be sent `now_ns`, counts from; none: it is too early for it.
     #[inline]
-    pub(super) fn stamp_ns(&self, sequence: u64, now_ns: u64) -> Option<u64> {
+    pub(crate) fn stamp_ns(&self, sequence: u64, now_ns: u64) -> Option<u64> {
         match self.due_ns(sequence) {
             None => Some(now_ns),
             Some(due_ns) => (due_ns <= now_ns).then_some(due_ns),

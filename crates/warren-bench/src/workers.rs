@@ -2,13 +2,13 @@
 
 use std::thread;
 
-use super::error::BenchError;
+use crate::error::BenchError;
 
 /// Runs `work` once for each number below `count`, each in a thread of its own, and gathers what they give, in order.
 ///
 /// # Errors
 /// The first worker's that failed; the others still finish.
-pub(super) fn in_parallel<T: Send>(
+pub(crate) fn in_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<T, BenchError> + Sync,
 ) -> Result<Vec<T>, BenchError> {
@@ -23,7 +23,7 @@ pub(super) fn in_parallel<T: Send>(
 }
 
 /// Of `total` things, how many worker `index` of `count` does.
-pub(super) fn share(total: u64, index: usize, count: usize) -> u64 {
+pub(crate) fn share(total: u64, index: usize, count: usize) -> u64 {
     let (index, count) = (index as u64, count.max(1) as u64);
     total / count + u64::from(index < total % count)
 }

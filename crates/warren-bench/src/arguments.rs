@@ -2,54 +2,54 @@
 
 use clap::{Args, ValueEnum};
 
-use super::account::Spread;
-use super::clock::seconds_as_ns;
-use super::error::BenchError;
-use super::topology::{Exchange, QueueSettings, queues_of};
-use super::uri::AmqpUri;
-use super::wire::{Field, SEQUENCE_MAX, STAMP_BYTES};
+use crate::account::Spread;
+use crate::amqp::topology::{Exchange, QueueSettings};
+use crate::amqp::wire::Field;
+use crate::clock::seconds_as_ns;
+use crate::error::BenchError;
+use crate::stamp::{SEQUENCE_MAX, STAMP_BYTES};
+use crate::uri::{BrokerUri, Scheme};
 
 /// Where the brokers are, which processes are watched, how the result is printed: common to all kinds of bench.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Common {
-    /// The brokers, as amqp://user:password@host:port/vhost; connections are spread over them in turn.
-    #[arg(
-        long,
-        value_name = "URI,…",
-        value_delimiter = ',',
-        default_value = "amqp://guest:guest@127.0.0.1:5672"
-    )]
+pub(crate) struct Common {
+    /// The brokers, as amqp://user:password@host:port/vhost; connections are spread over them in turn. Without any:
+    /// guest on 127.0.0.1.
+    #[arg(long, value_name = "URI,…", value_delimiter = ',')]
     uris: Vec<String>,
     /// The brokers' processes: their CPU, memory and disk writes are reported, added up.
     #[arg(long, value_name = "PID,…", value_delimiter = ',')]
-    pub(super) pids: Vec<u32>,
+    pub(crate) pids: Vec<u32>,
     /// A table for people, or one JSON object.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    pub(super) output: Output,
+    pub(crate) output: Output,
     /// No progress on stderr.
     #[arg(long, short)]
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
     /// A name for this run, repeated in the JSON.
     #[arg(long, value_name = "TEXT")]
-    pub(super) label: Option<String>,
+    pub(crate) label: Option<String>,
 }
 
 impl Common {
     /// The brokers' addresses; at least one.
-    pub(super) fn uris(&self) -> Result<Vec<AmqpUri>, BenchError> {
-        parse_uris(&self.uris)
+    pub(crate) fn uris(&self, scheme: Scheme) -> Result<Vec<BrokerUri>, BenchError> {
+        match self.uris.as_slice() {
+            [] => Ok(vec![BrokerUri::parse(scheme.default_uri(), scheme)?]),
+            given => parse_uris(given, scheme),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(crate) enum Output {
     Table,
     Json,
 }
 
 /// Who acknowledges deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Ack {
+pub(crate) enum Ack {
     /// The consumer, with basic.ack.
     Manual,
     /// The broker, as soon as it has sent them.
@@ -58,7 +58,7 @@ pub(super) enum Ack {
 
 /// `x-queue-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum QueueType {
+pub(crate) enum QueueType {
     /// Replicated. Implies --durable.
     Quorum,
     /// On one node.
@@ -67,10 +67,10 @@ pub(super) enum QueueType {
 
 /// The queues that a run or a declaration bench makes.
 #[derive(Clone, Debug, Args)]
-pub(super) struct QueueArguments {
+pub(crate) struct QueueArguments {
     /// Queues are named PREFIX-0, PREFIX-1, …; what has these names is deleted first.
     #[arg(long, value_name = "PREFIX", default_value = "bench")]
-    pub(super) queue_prefix: String,
+    pub(crate) queue_prefix: String,
     /// The queues survive a restart of the broker.
     #[arg(long)]
     durable: bool,
@@ -82,12 +82,12 @@ pub(super) struct QueueArguments {
     argument: Vec<String>,
     /// Leave the queues there at the end.
     #[arg(long)]
-    pub(super) keep: bool,
+    pub(crate) keep: bool,
 }
 
 impl QueueArguments {
     /// The settings that queue.declare gets.
-    pub(super) fn settings(&self) -> Result<QueueSettings, BenchError> {
+    pub(crate) fn settings(&self) -> Result<QueueSettings, BenchError> {
         let kind = self.queue_type.map(|kind| match kind {
             QueueType::Quorum => "quorum",
             QueueType::Classic => "classic",
@@ -115,7 +115,7 @@ fn field(value: &str) -> Field {
 
 /// The command line of `warren bench run`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct RunArguments {
+pub(crate) struct RunArguments {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -194,7 +194,7 @@ pub(super) struct RunArguments {
 
 /// Which halves of a run take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// Publish and consume at once.
     Both,
     /// Build a backlog.
@@ -205,39 +205,39 @@ pub(super) enum Mode {
 
 /// What a run does: the command line, checked and put into the units of the code.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) common: Common,
-    pub(super) control_uri: AmqpUri,
-    pub(super) producer_uris: Vec<AmqpUri>,
-    pub(super) consumer_uris: Vec<AmqpUri>,
+pub(crate) struct Plan {
+    pub(crate) common: Common,
+    pub(crate) control_uri: BrokerUri,
+    pub(crate) producer_uris: Vec<BrokerUri>,
+    pub(crate) consumer_uris: Vec<BrokerUri>,
     /// 0 in a run that only consumes.
-    pub(super) producers: usize,
+    pub(crate) producers: usize,
     /// 0 in a run that only publishes.
-    pub(super) consumers: usize,
-    pub(super) queues: usize,
-    pub(super) queue_prefix: String,
-    pub(super) queue_settings: QueueSettings,
-    pub(super) keep: bool,
-    pub(super) exchange: Exchange,
-    pub(super) extra_bindings: usize,
-    pub(super) body_bytes: usize,
+    pub(crate) consumers: usize,
+    pub(crate) queues: usize,
+    pub(crate) queue_prefix: String,
+    pub(crate) queue_settings: QueueSettings,
+    pub(crate) keep: bool,
+    pub(crate) exchange: Exchange,
+    pub(crate) extra_bindings: usize,
+    pub(crate) body_bytes: usize,
     /// None: no confirms.
-    pub(super) confirm_window: Option<u32>,
-    pub(super) ack: Ack,
-    pub(super) prefetch: u16,
-    pub(super) multi_ack: u32,
-    pub(super) persistent: bool,
-    pub(super) mandatory: bool,
-    pub(super) mode: Mode,
+    pub(crate) confirm_window: Option<u32>,
+    pub(crate) ack: Ack,
+    pub(crate) prefetch: u16,
+    pub(crate) multi_ack: u32,
+    pub(crate) persistent: bool,
+    pub(crate) mandatory: bool,
+    pub(crate) mode: Mode,
     /// To publish in all, or in a run that only consumes: to receive.
-    pub(super) messages: Option<u64>,
+    pub(crate) messages: Option<u64>,
     /// How long to publish, or in a run that only consumes: to consume.
-    pub(super) duration_ns: Option<u64>,
+    pub(crate) duration_ns: Option<u64>,
     /// Messages a second of all producers.
-    pub(super) rate: Option<f64>,
-    pub(super) warmup_ns: u64,
-    pub(super) patience_ns: u64,
-    pub(super) deadline_ns: u64,
+    pub(crate) rate: Option<f64>,
+    pub(crate) warmup_ns: u64,
+    pub(crate) patience_ns: u64,
+    pub(crate) deadline_ns: u64,
 }
 
 /// Beyond this many bytes of body no broker accepts a message.
@@ -250,7 +250,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`BenchError::Usage`] for what makes no sense together.
-    pub(super) fn new(arguments: RunArguments) -> Result<Self, BenchError> {
+    pub(crate) fn new(arguments: RunArguments, scheme: Scheme) -> Result<Self, BenchError> {
         let usage = |text: &str| Err(BenchError::Usage(text.to_owned()));
         if !(STAMP_BYTES..=BODY_MAX).contains(&arguments.size) {
             return usage("--size must be 16 bytes (a number and a time are in each message) to 512 MiB");
@@ -284,13 +284,13 @@ impl Plan {
         };
         let unlimited = arguments.messages.is_none() && mode != Mode::ConsumeOnly;
         let seconds = arguments.seconds.or(unlimited.then_some(DEFAULT_SECONDS));
-        let producer_uris = arguments.common.uris()?;
+        let producer_uris = arguments.common.uris(scheme)?;
         let consumer_uris = match arguments.consumer_uris.as_slice() {
             [] => producer_uris.clone(),
-            given => parse_uris(given)?,
+            given => parse_uris(given, scheme)?,
         };
         let control_uri = match (&arguments.declare_uri, producer_uris.first()) {
-            (Some(uri), _) => AmqpUri::parse(uri)?,
+            (Some(uri), _) => BrokerUri::parse(uri, scheme)?,
             (None, Some(first)) => first.clone(),
             (None, None) => return usage("no URI was given"),
         };
@@ -325,7 +325,7 @@ impl Plan {
     }
 
     /// How the messages spread, for the books.
-    pub(super) fn spread(&self) -> Spread {
+    pub(crate) fn spread(&self) -> Spread {
         let one_consumer = (0..self.queues).all(|queue| {
             let serves =
                 |consumer: &usize| queues_of(*consumer, self.consumers, self.queues).contains(&queue);
@@ -334,8 +334,13 @@ impl Plan {
         Spread { queues: self.queues, to_all: self.exchange == Exchange::Fanout, in_order: one_consumer }
     }
 
+    /// The name of queue number `queue`.
+    pub(crate) fn queue_name(&self, queue: usize) -> String {
+        format!("{}-{queue}", self.queue_prefix)
+    }
+
     /// How many of the messages producer `index` sends.
-    pub(super) fn share_of(&self, index: usize) -> Option<u64> {
+    pub(crate) fn share_of(&self, index: usize) -> Option<u64> {
         let (count, index) = (self.producers.max(1) as u64, index as u64);
         self.messages.map(|messages| messages / count + u64::from(index < messages % count))
     }
@@ -344,9 +349,18 @@ impl Plan {
 /// How long is published when nothing was said.
 const DEFAULT_SECONDS: f64 = 10.0;
 
-fn parse_uris(texts: &[String]) -> Result<Vec<AmqpUri>, BenchError> {
-    let uris: Vec<_> = texts.iter().map(|text| AmqpUri::parse(text)).collect::<Result<_, _>>()?;
-    if uris.is_empty() { Err(BenchError::Usage("no URI was given".to_owned())) } else { Ok(uris) }
+fn parse_uris(texts: &[String], scheme: Scheme) -> Result<Vec<BrokerUri>, BenchError> {
+    texts.iter().map(|text| BrokerUri::parse(text, scheme)).collect()
+}
+
+/// Of `queues` queues, those that participant `index` of `count` serves: its share when there are more queues than
+/// participants, else one, which it then shares.
+pub(crate) fn queues_of(index: usize, count: usize, queues: usize) -> Vec<usize> {
+    if count >= queues {
+        vec![index % queues.max(1)]
+    } else {
+        (0..queues).filter(|queue| queue % count.max(1) == index).collect()
+    }
 }
 
 #[cfg(test)]
@@ -363,15 +377,15 @@ mod tests {
 
     fn plan(line: &str) -> Result<Plan, BenchError> {
         let words = std::iter::once("run").chain(line.split_whitespace());
-        Plan::new(Cli::try_parse_from(words).unwrap().run)
+        Plan::new(Cli::try_parse_from(words).unwrap().run, Scheme::Amqp)
     }
 
     #[test]
     fn without_arguments_a_run_is_ten_seconds_on_loopback_with_confirms() {
         let plan = plan("").unwrap();
-        assert_eq!(plan.producer_uris, [AmqpUri::parse("amqp://").unwrap()]);
+        assert_eq!(plan.producer_uris, [BrokerUri::parse("amqp://", Scheme::Amqp).unwrap()]);
         assert_eq!(plan.consumer_uris, plan.producer_uris);
-        assert_eq!(plan.control_uri, AmqpUri::parse("amqp://").unwrap());
+        assert_eq!(plan.control_uri, BrokerUri::parse("amqp://", Scheme::Amqp).unwrap());
         assert_eq!((plan.duration_ns, plan.messages), (Some(10_000_000_000), None));
         assert_eq!((plan.confirm_window, plan.prefetch, plan.body_bytes), (Some(1_000), 500, 1_024));
         assert!(!plan.persistent && !plan.queue_settings.durable && !plan.keep);
@@ -421,7 +435,9 @@ mod tests {
         ] {
             let words: Vec<_> = std::iter::once("run").chain(line.split_whitespace()).collect();
             match Cli::try_parse_from(&words) {
-                Ok(cli) => assert!(matches!(Plan::new(cli.run), Err(BenchError::Usage(_))), "{line}"),
+                Ok(cli) => {
+                    assert!(matches!(Plan::new(cli.run, Scheme::Amqp), Err(BenchError::Usage(_))), "{line}")
+                }
                 Err(error) => assert_eq!(error.exit_code(), 2, "{line}"),
             }
         }
@@ -442,6 +458,23 @@ mod tests {
             ("--consumers 3 --queues 2", false),
         ] {
             assert_eq!(plan(line).unwrap().spread().in_order, in_order, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_queue_is_served_and_every_participant_has_one() {
+        for (count, queues) in [(1, 1), (1, 16), (3, 16), (16, 16), (100, 1), (5, 2)] {
+            let mut served: Vec<usize> = (0..count)
+                .flat_map(|index| {
+                    let own = queues_of(index, count, queues);
+                    assert!(!own.is_empty(), "participant {index} of {count} with {queues} queues");
+                    own
+                })
+                .collect();
+            assert_eq!(served.len(), count.max(queues));
+            served.sort_unstable();
+            served.dedup();
+            assert_eq!(served, (0..queues).collect::<Vec<_>>());
         }
     }
 }

@@ -3,12 +3,12 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::clock::SECOND_NS;
-use super::error::BenchError;
+use crate::clock::SECOND_NS;
+use crate::error::BenchError;
 
 /// Latencies of one kind.
 #[derive(Debug)]
-pub(super) struct Latency(Histogram<u64>);
+pub(crate) struct Latency(Histogram<u64>);
 
 /// Below a microsecond nothing is told apart; an hour and longer counts as an hour.
 const SHORTEST_NS: u64 = 1_000;
@@ -19,7 +19,7 @@ impl Latency {
     ///
     /// # Errors
     /// Never with the constants above; the histogram's maker can refuse others.
-    pub(super) fn new() -> Result<Self, BenchError> {
+    pub(crate) fn new() -> Result<Self, BenchError> {
         Histogram::new_with_bounds(SHORTEST_NS, LONGEST_NS, 3)
             .map(Self)
             .map_err(|refusal| BenchError::Usage(refusal.to_string()))
@@ -27,33 +27,33 @@ impl Latency {
 
     /// Something that began at `from_ns` was over at `to_ns`. What ended before it began (another machine's clock) took no time.
     #[inline]
-    pub(super) fn record(&mut self, from_ns: u64, to_ns: u64) {
+    pub(crate) fn record(&mut self, from_ns: u64, to_ns: u64) {
         self.0.saturating_record(to_ns.saturating_sub(from_ns));
     }
 
     /// Forgets everything: the warm-up is over.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.reset();
     }
 
     /// Adds another worker's.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         // Both have the same bounds: nothing of one is out of the other's range.
         self.0 += &other.0;
     }
 
     /// How many were recorded.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
     /// The middle one, in milliseconds.
-    pub(super) fn p50_ms(&self) -> f64 {
+    pub(crate) fn p50_ms(&self) -> f64 {
         milliseconds(self.0.value_at_quantile(0.5))
     }
 
     /// The numbers of a report; none when nothing was recorded.
-    pub(super) fn summary(&self) -> Option<Summary> {
+    pub(crate) fn summary(&self) -> Option<Summary> {
         (!self.0.is_empty()).then(|| Summary {
             count: self.0.len(),
             mean: milliseconds(self.0.mean() as u64),
@@ -68,21 +68,21 @@ impl Latency {
 
 /// Latencies in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// How many were recorded.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// Their mean.
-    pub(super) mean: f64,
+    pub(crate) mean: f64,
     /// Half took no longer.
-    pub(super) p50: f64,
+    pub(crate) p50: f64,
     /// 95 in 100 took no longer.
-    pub(super) p95: f64,
+    pub(crate) p95: f64,
     /// 99 in 100 took no longer.
-    pub(super) p99: f64,
+    pub(crate) p99: f64,
     /// 999 in 1,000 took no longer.
-    pub(super) p999: f64,
+    pub(crate) p999: f64,
     /// The longest.
-    pub(super) max: f64,
+    pub(crate) max: f64,
 }
 
 /// Milliseconds, rounded to whole microseconds.

@@ -5,19 +5,20 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{Common, QueueArguments};
-use super::clock::{monotonic_ns, ns_as_seconds};
-use super::error::BenchError;
-use super::link::Link;
-use super::print;
-use super::process::{Cost, Usage, round, usage};
-use super::report::{Lines, grouped};
-use super::topology::{put_declare, put_delete};
-use super::wire::{MethodId, method};
+use crate::amqp::link::Link;
+use crate::amqp::topology::{put_declare, put_delete};
+use crate::amqp::wire::{MethodId, method};
+use crate::arguments::{Common, QueueArguments};
+use crate::clock::{monotonic_ns, ns_as_seconds};
+use crate::error::BenchError;
+use crate::print;
+use crate::process::{Cost, Usage, round, usage};
+use crate::report::{Lines, grouped};
+use crate::uri::Scheme;
 
 /// The command line of `warren bench declare`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct DeclareArguments {
+pub(crate) struct DeclareArguments {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -53,9 +54,9 @@ struct Phase {
 ///
 /// # Errors
 /// What the broker says; the command line's nonsense.
-pub(super) fn declare(arguments: &DeclareArguments) -> Result<ExitCode, BenchError> {
+pub(crate) fn declare(arguments: &DeclareArguments) -> Result<ExitCode, BenchError> {
     let settings = arguments.queue.settings()?;
-    let uris = arguments.common.uris()?;
+    let uris = arguments.common.uris(Scheme::Amqp)?;
     let uri = uris.first().ok_or_else(|| BenchError::Usage("no URI was given".to_owned()))?;
     let mut link = Link::open_with_channel(uri)?;
     let name = |number: u64| format!("{}-{number}", arguments.queue.queue_prefix);

@@ -6,28 +6,24 @@
 //! It knows nothing of Warren: it speaks AMQP over a socket and reads `/proc`.
 
 mod account;
+mod amqp;
 mod arguments;
-mod churn;
 mod clock;
 mod confirms;
 mod connection;
-mod connections;
-mod consumer;
-mod content;
-mod declare;
+mod dialect;
 mod engine;
 mod error;
 mod latency;
-mod link;
 mod measure;
 mod pacing;
 mod process;
 mod producer;
 mod progress;
 mod report;
-mod topology;
+mod socket;
+mod stamp;
 mod uri;
-mod wire;
 mod workers;
 
 use std::process::ExitCode;
@@ -35,19 +31,21 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::amqp::Amqp;
+use self::amqp::churn::{self, ChurnArguments};
+use self::amqp::connections::{self, ConnectionsArguments};
+use self::amqp::declare::{self, DeclareArguments};
 use self::arguments::{Mode, Output, Plan, RunArguments};
-use self::churn::ChurnArguments;
 use self::clock::monotonic_ns;
-use self::connections::ConnectionsArguments;
-use self::declare::DeclareArguments;
+use self::dialect::Dialect;
 use self::engine::{Ending, Engine};
 use self::error::BenchError;
-use self::link::Link;
 use self::report::Report;
+use self::uri::Scheme;
 
 /// The command line of `warren bench`.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
     kind: Kind,
 }
@@ -67,9 +65,9 @@ enum Kind {
 }
 
 /// `warren bench`: runs until it is done, prints the report, gives the exit code.
-pub(crate) fn bench(arguments: Arguments) -> ExitCode {
+pub fn bench(arguments: Arguments) -> ExitCode {
     let result = match arguments.kind {
-        Kind::Run(arguments) => run(*arguments),
+        Kind::Run(arguments) => Plan::new(*arguments, Scheme::Amqp).and_then(|plan| run::<Amqp>(&plan)),
         Kind::Churn(arguments) => churn::churn(&arguments),
         Kind::Declare(arguments) => declare::declare(&arguments),
         Kind::Connections(arguments) => connections::connections(&arguments),
@@ -85,26 +83,25 @@ const LOST: u8 = 1;
 /// Something did not happen in time.
 const UNFINISHED: u8 = 8;
 
-fn run(arguments: RunArguments) -> Result<ExitCode, BenchError> {
-    let plan = Plan::new(arguments)?;
-    let mut control = Link::open_with_channel(&plan.control_uri)?;
+fn run<D: Dialect>(plan: &Plan) -> Result<ExitCode, BenchError> {
+    let mut control = D::control(plan)?;
     let expected = match plan.mode {
         Mode::Both | Mode::PublishOnly => {
-            plan.set_up(&mut control)?;
+            D::set_up(plan, &mut control)?;
             0
         }
-        Mode::ConsumeOnly => plan.messages.map_or_else(|| plan.depth(&mut control), Ok)?,
+        Mode::ConsumeOnly => plan.messages.map_or_else(|| D::depth(plan, &mut control), Ok)?,
     };
     // Not a secret, only different from the run before.
     let run_tag = (monotonic_ns() / 1_000_003) as u8;
-    let mut outcome = Engine::open(&plan, run_tag, expected)?.run();
-    let report = Report::new(&plan, &outcome, expected);
+    let mut outcome = Engine::<D>::open(plan, run_tag, expected)?.run();
+    let report = Report::new(plan, &outcome, expected);
     print(plan.common.output, &report, || report.table());
     let closed = outcome.close();
     if !plan.keep {
-        plan.tear_down(&mut control)?;
+        D::tear_down(plan, &mut control)?;
     }
-    control.close()?;
+    D::close(control)?;
     if let Ending::Failed(error) = outcome.ending {
         return Err(error);
     }

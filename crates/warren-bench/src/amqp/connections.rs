@@ -8,19 +8,20 @@ use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
-use super::arguments::Common;
-use super::clock::{monotonic_ns, ns_as_seconds, seconds_as_ns};
-use super::error::BenchError;
-use super::latency::{Latency, Summary};
-use super::link::Link;
-use super::print;
-use super::process::{Cost, round, usage};
-use super::report::{Lines, grouped};
-use super::workers::{in_parallel, share};
+use crate::amqp::link::Link;
+use crate::arguments::Common;
+use crate::clock::{monotonic_ns, ns_as_seconds, seconds_as_ns};
+use crate::error::BenchError;
+use crate::latency::{Latency, Summary};
+use crate::print;
+use crate::process::{Cost, round, usage};
+use crate::report::{Lines, grouped};
+use crate::uri::Scheme;
+use crate::workers::{in_parallel, share};
 
 /// The command line of `warren bench connections`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct ConnectionsArguments {
+pub(crate) struct ConnectionsArguments {
     #[command(flatten)]
     common: Common,
     /// How many connections.
@@ -55,9 +56,9 @@ const OTHER_FILES: u64 = 50;
 ///
 /// # Errors
 /// What a broker says, or when this process may not open so many files.
-pub(super) fn connections(arguments: &ConnectionsArguments) -> Result<ExitCode, BenchError> {
+pub(crate) fn connections(arguments: &ConnectionsArguments) -> Result<ExitCode, BenchError> {
     allow_files(arguments.count + OTHER_FILES)?;
-    let uris = arguments.common.uris()?;
+    let uris = arguments.common.uris(Scheme::Amqp)?;
     let workers = usize::from(arguments.workers);
     let before = usage(&arguments.common.pids);
     let start_ns = monotonic_ns();

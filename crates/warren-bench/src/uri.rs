@@ -1,32 +1,68 @@
-//! `amqp://user:password@host:port/vhost`, the common form of a broker's address.
+//! `amqp://user:password@host:port/vhost`, the common form of a broker's address; for NATS `nats://host:port`.
 
-use super::error::BenchError;
+use crate::error::BenchError;
+
+/// Which protocol a run speaks, and so what its brokers' addresses start with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// AMQP 0-9-1.
+    Amqp,
+    /// The protocol of NATS.
+    Nats,
+}
+
+impl Scheme {
+    /// Where a broker is looked for when nothing was said.
+    pub(crate) fn default_uri(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp://guest:guest@127.0.0.1:5672",
+            Self::Nats => "nats://127.0.0.1:4222",
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp://",
+            Self::Nats => "nats://",
+        }
+    }
+
+    /// The protocol's registered port.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Amqp => 5672,
+            Self::Nats => 4222,
+        }
+    }
+}
 
 /// Where a broker listens and as whom to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AmqpUri {
+pub(crate) struct BrokerUri {
     /// Host name or address; an IPv6 address without its brackets.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// TCP port.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// User name.
-    pub(super) user: String,
+    pub(crate) user: String,
     /// Password.
-    pub(super) password: String,
+    pub(crate) password: String,
     /// Virtual host.
-    pub(super) vhost: String,
+    pub(crate) vhost: String,
 }
 
-impl AmqpUri {
-    /// Reads a URI. What is missing is guest, guest, 127.0.0.1, 5672 and `/`.
+impl BrokerUri {
+    /// Reads a URI. What is missing is guest, guest, 127.0.0.1, the registered port and `/`.
     ///
     /// # Errors
     /// [`BenchError::Usage`] naming the URI (without its password) and what is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, BenchError> {
+    pub(crate) fn parse(text: &str, scheme: Scheme) -> Result<Self, BenchError> {
         let wrong = |what: &str| {
-            BenchError::Usage(format!("'{}' is not an AMQP URI: {what}", without_password(text)))
+            BenchError::Usage(format!("'{}' is no broker's URI: {what}", without_password(text)))
         };
-        let rest = text.strip_prefix("amqp://").ok_or_else(|| wrong("it does not start with amqp://"))?;
+        let prefix = scheme.prefix();
+        let rest =
+            text.strip_prefix(prefix).ok_or_else(|| wrong(&format!("it does not start with {prefix}")))?;
         let rest = rest.split_once('?').map_or(rest, |(before, _parameters)| before);
         let (authority, vhost) = match rest.split_once('/') {
             Some((authority, vhost)) => (authority, Some(vhost)),
@@ -40,7 +76,8 @@ impl AmqpUri {
             Some(login) => login.split_once(':').unwrap_or((login, "")),
             None => ("guest", "guest"),
         };
-        let (host, port) = host_and_port(place).ok_or_else(|| wrong("its host or port cannot be read"))?;
+        let (host, port) = host_and_port(place, scheme.default_port())
+            .ok_or_else(|| wrong("its host or port cannot be read"))?;
         let decode =
             |part: &str| percent_decode(part).ok_or_else(|| wrong("a percent escape cannot be read"));
         let vhost = match vhost {
@@ -51,7 +88,7 @@ impl AmqpUri {
     }
 
     /// `host:port`, for messages.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -60,22 +97,19 @@ impl AmqpUri {
     }
 }
 
-/// AMQP's registered port.
-const DEFAULT_PORT: u16 = 5672;
-
-fn host_and_port(place: &str) -> Option<(String, u16)> {
+fn host_and_port(place: &str, default_port: u16) -> Option<(String, u16)> {
     if let Some(bracketed) = place.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().ok()?,
-            None if rest.is_empty() => DEFAULT_PORT,
+            None if rest.is_empty() => default_port,
             None => return None,
         };
         return (!host.is_empty()).then(|| (host.to_owned(), port));
     }
     let (host, port) = match place.split_once(':') {
         Some((host, port)) => (host, port.parse().ok()?),
-        None => (place, DEFAULT_PORT),
+        None => (place, default_port),
     };
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     Some((host.to_owned(), port))
@@ -98,7 +132,7 @@ fn percent_decode(text: &str) -> Option<String> {
 
 fn without_password(text: &str) -> String {
     match text.rsplit_once('@') {
-        Some((_login, place)) => format!("amqp://***@{place}"),
+        Some((_login, place)) => format!("***@{place}"),
         None => text.to_owned(),
     }
 }
@@ -108,7 +142,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> (String, u16, String, String, String) {
-        let uri = AmqpUri::parse(text).unwrap();
+        let uri = BrokerUri::parse(text, Scheme::Amqp).unwrap();
         (uri.host, uri.port, uri.user, uri.password, uri.vhost)
     }
 
@@ -131,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_another_protocol_is_refused() {
+        let uri = BrokerUri::parse("nats://h", Scheme::Nats).unwrap();
+        assert_eq!((uri.host.as_str(), uri.port), ("h", 4222));
+        assert!(BrokerUri::parse("amqp://h", Scheme::Nats).is_err());
+        assert!(BrokerUri::parse("nats://h", Scheme::Amqp).is_err());
+    }
+
+    #[test]
     fn a_wrong_uri_is_refused_without_showing_its_password() {
         for text in [
             "http://h",
@@ -139,7 +181,7 @@ mod tests {
             "amqp://u:secret%zz@h",
             "amqps://u:secret@h",
         ] {
-            let message = AmqpUri::parse(text).unwrap_err().to_string();
+            let message = BrokerUri::parse(text, Scheme::Amqp).unwrap_err().to_string();
             assert!(!message.contains("secret"), "{text}: {message}");
         }
     }

@@ -3,7 +3,7 @@
 
 /// The unconfirmed messages of one channel, at most a window of them.
 #[derive(Debug)]
-pub(super) struct Confirms {
+pub(crate) struct Confirms {
     /// When the message with number `n` was sent, at `n % len`; [`ANSWERED`] when its answer has come.
     sent_ns: Vec<u64>,
     /// The lowest number that may still wait.
@@ -22,16 +22,16 @@ const SPAN: u64 = 4;
 
 /// An answer that the broker gave to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answered {
+pub(crate) struct Answered {
     /// The producer's sequence of the message, from 0.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// When it was sent.
-    pub(super) sent_ns: u64,
+    pub(crate) sent_ns: u64,
 }
 
 impl Confirms {
     /// Nothing sent yet; at most `window` messages wait at once.
-    pub(super) fn new(window: u32) -> Self {
+    pub(crate) fn new(window: u32) -> Self {
         let window = u64::from(window.max(1));
         let slots = usize::try_from(window * SPAN).unwrap_or(usize::MAX);
         Self { sent_ns: vec![ANSWERED; slots], lowest: 1, next: 1, waiting: 0, window }
@@ -39,18 +39,18 @@ impl Confirms {
 
     /// Whether another message may be sent.
     #[inline]
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting < self.window && self.next - self.lowest < self.sent_ns.len() as u64
     }
 
     /// How many messages wait for their answer.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         self.waiting
     }
 
     /// A message goes out.
     #[inline]
-    pub(super) fn on_sent(&mut self, sent_ns: u64) {
+    pub(crate) fn on_sent(&mut self, sent_ns: u64) {
         if let Some(slot) = slot(&mut self.sent_ns, self.next) {
             *slot = sent_ns.max(1);
         }
@@ -60,7 +60,7 @@ impl Confirms {
 
     /// `number` was answered, with `multiple` also everything below it. Tells `each` what that answers for the first time.
     /// An answer to a number that was never sent, or was answered before, tells nothing.
-    pub(super) fn on_answer(&mut self, number: u64, multiple: bool, mut each: impl FnMut(Answered)) {
+    pub(crate) fn on_answer(&mut self, number: u64, multiple: bool, mut each: impl FnMut(Answered)) {
         // Number 0 with `multiple` means everything that waits (0-9-1, basic.ack).
         let highest = if number == 0 && multiple { self.next - 1 } else { number };
         if highest >= self.next || highest < self.lowest {

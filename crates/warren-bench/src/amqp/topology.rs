@@ -2,14 +2,14 @@
 
 use clap::ValueEnum;
 
-use super::arguments::Plan;
-use super::error::BenchError;
-use super::link::{CHANNEL, Link};
-use super::wire::{Envelope, Field, Reader, Write as _, method, put_method};
+use crate::amqp::link::{CHANNEL, Link};
+use crate::amqp::wire::{Envelope, Field, Reader, Write as _, method, put_method};
+use crate::arguments::Plan;
+use crate::error::BenchError;
 
 /// How messages find their queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Exchange {
+pub(crate) enum Exchange {
     /// The default exchange: the routing key is the queue's name.
     Default,
     /// A direct exchange, a key for each queue.
@@ -34,28 +34,18 @@ impl Exchange {
     }
 }
 
-/// Of `queues` queues, those that participant `index` of `count` serves: its share when there are more queues than
-/// participants, else one, which it then shares.
-pub(super) fn queues_of(index: usize, count: usize, queues: usize) -> Vec<usize> {
-    if count >= queues {
-        vec![index % queues.max(1)]
-    } else {
-        (0..queues).filter(|queue| queue % count.max(1) == index).collect()
-    }
-}
-
 /// The arguments of queue.declare besides its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct QueueSettings {
+pub(crate) struct QueueSettings {
     /// Survives a restart.
-    pub(super) durable: bool,
+    pub(crate) durable: bool,
     /// `x-` arguments.
-    pub(super) arguments: Vec<(String, Field)>,
+    pub(crate) arguments: Vec<(String, Field)>,
 }
 
 impl Plan {
     /// How a message for queue number `queue` is addressed.
-    pub(super) fn envelope(&self, queue: usize) -> Envelope {
+    pub(crate) fn envelope(&self, queue: usize) -> Envelope {
         let (exchange, routing_key, headers) = match self.exchange {
             Exchange::Default => (String::new(), self.queue_name(queue), Vec::new()),
             Exchange::Direct => (self.exchange_name(), key(queue), Vec::new()),
@@ -68,11 +58,6 @@ impl Plan {
         Envelope { exchange, routing_key, mandatory: self.mandatory, persistent: self.persistent, headers }
     }
 
-    /// The name of queue number `queue`.
-    pub(super) fn queue_name(&self, queue: usize) -> String {
-        format!("{}-{queue}", self.queue_prefix)
-    }
-
     fn exchange_name(&self) -> String {
         format!("{}-{}", self.queue_prefix, self.exchange.kind().unwrap_or_default())
     }
@@ -81,7 +66,7 @@ impl Plan {
     ///
     /// # Errors
     /// What the broker says.
-    pub(super) fn set_up(&self, link: &mut Link) -> Result<(), BenchError> {
+    pub(crate) fn set_up(&self, link: &mut Link) -> Result<(), BenchError> {
         self.tear_down(link)?;
         for queue in 0..self.queues {
             declare_queue(link, &self.queue_name(queue), &self.queue_settings)?;
@@ -122,7 +107,7 @@ impl Plan {
     }
 
     /// Deletes queues and exchange; what is not there is no error.
-    pub(super) fn tear_down(&self, link: &mut Link) -> Result<(), BenchError> {
+    pub(crate) fn tear_down(&self, link: &mut Link) -> Result<(), BenchError> {
         (0..self.queues).try_for_each(|queue| delete_queue(link, &self.queue_name(queue)))?;
         if self.exchange.kind().is_none() {
             return Ok(());
@@ -137,7 +122,7 @@ impl Plan {
     }
 
     /// How many messages are ready in the queues, which must exist.
-    pub(super) fn depth(&self, link: &mut Link) -> Result<u64, BenchError> {
+    pub(crate) fn depth(&self, link: &mut Link) -> Result<u64, BenchError> {
         (0..self.queues).map(|queue| queue_depth(link, &self.queue_name(queue))).sum()
     }
 }
@@ -151,7 +136,7 @@ fn header(queue: usize) -> Vec<(String, Field)> {
 }
 
 /// Appends a queue.declare.
-pub(super) fn put_declare(out: &mut Vec<u8>, queue: &str, settings: &QueueSettings) {
+pub(crate) fn put_declare(out: &mut Vec<u8>, queue: &str, settings: &QueueSettings) {
     put_method(out, CHANNEL, method::QUEUE_DECLARE, |out| {
         out.u16(0);
         out.short(queue);
@@ -161,7 +146,7 @@ pub(super) fn put_declare(out: &mut Vec<u8>, queue: &str, settings: &QueueSettin
 }
 
 /// Appends a queue.delete.
-pub(super) fn put_delete(out: &mut Vec<u8>, queue: &str) {
+pub(crate) fn put_delete(out: &mut Vec<u8>, queue: &str) {
     put_method(out, CHANNEL, method::QUEUE_DELETE, |out| {
         out.u16(0);
         out.short(queue);
@@ -170,7 +155,7 @@ pub(super) fn put_delete(out: &mut Vec<u8>, queue: &str) {
 }
 
 /// Declares a queue and waits for the answer.
-pub(super) fn declare_queue(
+pub(crate) fn declare_queue(
     link: &mut Link,
     queue: &str,
     settings: &QueueSettings,
@@ -181,7 +166,7 @@ pub(super) fn declare_queue(
 }
 
 /// Deletes a queue and waits for the answer.
-pub(super) fn delete_queue(link: &mut Link, queue: &str) -> Result<(), BenchError> {
+pub(crate) fn delete_queue(link: &mut Link, queue: &str) -> Result<(), BenchError> {
     let mut out = Vec::new();
     put_delete(&mut out, queue);
     link.call(&out, method::QUEUE_DELETE_OK, "queue.delete").map(|_arguments| ())
@@ -219,26 +204,4 @@ fn bind(
         out.table(headers);
     });
     link.call(&out, method::QUEUE_BIND_OK, "queue.bind").map(|_arguments| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::queues_of;
-
-    #[test]
-    fn every_queue_is_served_and_every_participant_has_one() {
-        for (count, queues) in [(1, 1), (1, 16), (3, 16), (16, 16), (100, 1), (5, 2)] {
-            let mut served: Vec<usize> = (0..count)
-                .flat_map(|index| {
-                    let own = queues_of(index, count, queues);
-                    assert!(!own.is_empty(), "participant {index} of {count} with {queues} queues");
-                    own
-                })
-                .collect();
-            assert_eq!(served.len(), count.max(queues));
-            served.sort_unstable();
-            served.dedup();
-            assert_eq!(served, (0..queues).collect::<Vec<_>>());
-        }
-    }
 }

@@ -1,10 +1,10 @@
 //! Method, header and bodies become one message, of which only the stamp is kept.
 
-use super::wire::Stamp;
+use crate::stamp::Stamp;
 
 /// What has come of a message; `T` is what its method said.
 #[derive(Debug, Default)]
-pub(super) enum Incoming<T> {
+pub(crate) enum Incoming<T> {
     /// No message is under way.
     #[default]
     Idle,
@@ -20,7 +20,7 @@ impl<T> Incoming<T> {
     /// # Errors
     /// What is wrong, in words, when no method came before it.
     #[inline]
-    pub(super) fn on_header(&mut self, body_bytes: u64) -> Result<Option<(T, Option<Stamp>)>, &'static str> {
+    pub(crate) fn on_header(&mut self, body_bytes: u64) -> Result<Option<(T, Option<Stamp>)>, &'static str> {
         match std::mem::take(self) {
             Self::AwaitingHeader(method) if body_bytes == 0 => Ok(Some((method, None))),
             Self::AwaitingHeader(method) => {
@@ -36,7 +36,7 @@ impl<T> Incoming<T> {
     /// # Errors
     /// What is wrong, in words, when it was not expected or is too long.
     #[inline]
-    pub(super) fn on_body(&mut self, payload: &[u8]) -> Result<Option<(T, Option<Stamp>)>, &'static str> {
+    pub(crate) fn on_body(&mut self, payload: &[u8]) -> Result<Option<(T, Option<Stamp>)>, &'static str> {
         match std::mem::take(self) {
             Self::AwaitingBody { method, missing, stamp, seen } => {
                 let missing =

@@ -1,27 +1,24 @@
 //! A connection while it is set up and ended: it waits for each answer. In between, `engine` takes its socket over.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::net::TcpStream;
 
-use super::clock::{SECOND_NS, monotonic_ns};
-use super::error::BenchError;
-use super::uri::AmqpUri;
-use super::wire::{self, Field, Frame, MethodId, Reader, Write as _, method, next_frame, put_method};
+use crate::amqp::wire::{self, Field, Frame, MethodId, Reader, Write as _, method, next_frame, put_method};
+use crate::clock::{SECOND_NS, monotonic_ns};
+use crate::dialect::Parts;
+use crate::error::BenchError;
+use crate::socket::{ANSWER_WITHIN_S, READ_WAITS, connect, is_retry};
+use crate::uri::BrokerUri;
 
 /// The only channel that most connections open.
-pub(super) const CHANNEL: u16 = 1;
-
-/// How long any single answer may take. A declaration that waits for an election is among them.
-const ANSWER_WITHIN_S: u64 = 60;
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const CHANNEL: u16 = 1;
 
 /// What the bench can take; a broker may ask for less.
 const FRAME_MAX: u32 = 131_072;
 
 /// An open connection to a broker.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     address: String,
     /// What was read and not looked at.
@@ -31,26 +28,14 @@ pub(super) struct Link {
     frame_max: usize,
 }
 
-/// A connection's parts, for whoever goes on with it.
-#[derive(Debug)]
-pub(super) struct Parts {
-    /// The socket, still blocking.
-    pub(super) stream: TcpStream,
-    /// `host:port`, for messages.
-    pub(super) address: String,
-    /// What the broker has sent already.
-    pub(super) input: Vec<u8>,
-}
-
 impl Link {
     /// Connects, logs in and opens the virtual host. No heartbeats: the bench's own patience finds a dead broker.
     ///
     /// # Errors
     /// [`BenchError::Unreachable`], or what the broker said or did not say.
-    pub(super) fn open(uri: &AmqpUri) -> Result<Self, BenchError> {
+    pub(crate) fn open(uri: &BrokerUri) -> Result<Self, BenchError> {
         let address = uri.address();
-        let stream =
-            connect(uri).map_err(|source| BenchError::Unreachable { address: address.clone(), source })?;
+        let stream = connect(uri)?;
         let mut link = Self { stream, address, input: Vec::new(), passed_over: Vec::new(), frame_max: 0 };
         link.send(&wire::PROTOCOL_HEADER)?;
         link.wait_for(method::CONNECTION_START, "the protocol header")?;
@@ -82,33 +67,33 @@ impl Link {
     }
 
     /// As [`Link::open`], with channel 1 open.
-    pub(super) fn open_with_channel(uri: &AmqpUri) -> Result<Self, BenchError> {
+    pub(crate) fn open_with_channel(uri: &BrokerUri) -> Result<Self, BenchError> {
         let mut link = Self::open(uri)?;
         link.open_channel(CHANNEL)?;
         Ok(link)
     }
 
     /// Opens a channel.
-    pub(super) fn open_channel(&mut self, channel: u16) -> Result<(), BenchError> {
+    pub(crate) fn open_channel(&mut self, channel: u16) -> Result<(), BenchError> {
         let mut out = Vec::new();
         put_method(&mut out, channel, method::CHANNEL_OPEN, |out| out.short(""));
         self.call(&out, method::CHANNEL_OPEN_OK, "channel.open").map(|_arguments| ())
     }
 
     /// Closes a channel.
-    pub(super) fn close_channel(&mut self, channel: u16) -> Result<(), BenchError> {
+    pub(crate) fn close_channel(&mut self, channel: u16) -> Result<(), BenchError> {
         let mut out = Vec::new();
         put_method(&mut out, channel, method::CHANNEL_CLOSE, put_goodbye);
         self.call(&out, method::CHANNEL_CLOSE_OK, "channel.close").map(|_arguments| ())
     }
 
     /// Largest frame that either side may send, in bytes.
-    pub(super) fn frame_max(&self) -> usize {
+    pub(crate) fn frame_max(&self) -> usize {
         self.frame_max
     }
 
     /// Sends `out` and waits for the method `answer`, whose arguments come back. `question` is for messages.
-    pub(super) fn call(
+    pub(crate) fn call(
         &mut self,
         out: &[u8],
         answer: MethodId,
@@ -119,12 +104,12 @@ impl Link {
     }
 
     /// Sends `out` without waiting for anything.
-    pub(super) fn send(&mut self, out: &[u8]) -> Result<(), BenchError> {
+    pub(crate) fn send(&mut self, out: &[u8]) -> Result<(), BenchError> {
         self.stream.write_all(out).map_err(|source| self.broken("writing", source))
     }
 
     /// Waits for the next method `answer`. What else comes is kept for [`Link::into_parts`].
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &mut self,
         answer: MethodId,
         question: &'static str,
@@ -166,20 +151,20 @@ impl Link {
     }
 
     /// Says goodbye and waits for the answer, dropping all else that still comes.
-    pub(super) fn close(mut self) -> Result<(), BenchError> {
+    pub(crate) fn close(mut self) -> Result<(), BenchError> {
         let mut out = Vec::new();
         put_method(&mut out, 0, method::CONNECTION_CLOSE, put_goodbye);
         self.call(&out, method::CONNECTION_CLOSE_OK, "connection.close").map(|_arguments| ())
     }
 
     /// Gives the socket away.
-    pub(super) fn into_parts(mut self) -> Parts {
+    pub(crate) fn into_parts(mut self) -> Parts {
         self.passed_over.append(&mut self.input);
         Parts { stream: self.stream, address: self.address, input: self.passed_over }
     }
 
     /// Takes a socket back, to end the connection. `input` is what was read of it and not understood yet.
-    pub(super) fn from_parts(parts: Parts) -> Result<Self, BenchError> {
+    pub(crate) fn from_parts(parts: Parts) -> Result<Self, BenchError> {
         let Parts { stream, address, input } = parts;
         let prepare = || {
             stream.set_nonblocking(false)?;
@@ -221,31 +206,8 @@ impl Link {
     }
 }
 
-/// How long one read waits before deadlines are looked at again.
-const READ_WAITS: Duration = Duration::from_millis(200);
-
-fn connect(uri: &AmqpUri) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in (uri.host.as_str(), uri.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(READ_WAITS))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Whether an operation that failed like this is simply tried again.
-pub(super) fn is_retry(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
 /// What a close method said.
-pub(super) fn refusal(address: &str, id: MethodId, mut arguments: Reader<'_>) -> BenchError {
+pub(crate) fn refusal(address: &str, id: MethodId, mut arguments: Reader<'_>) -> BenchError {
     let code = arguments.u16().unwrap_or_default();
     let text = arguments.short().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
     let scope = if id == method::CONNECTION_CLOSE { "connection" } else { "channel" };

@@ -2,47 +2,49 @@
 
 use serde::Serialize;
 
-use super::account::Counts;
-use super::arguments::{Ack, Mode, Plan};
-use super::clock::{ns_as_seconds, own_cpu_ns};
-use super::engine::{Ending, Outcome};
-use super::latency::Summary;
-use super::process::{Cost, round, usage};
+use crate::account::Counts;
+use crate::arguments::{Ack, Mode, Plan};
+use crate::clock::{ns_as_seconds, own_cpu_ns};
+use crate::dialect::Dialect;
+use crate::engine::{Ending, Outcome};
+use crate::latency::Summary;
+use crate::process::{Cost, round, usage};
+use crate::uri::BrokerUri;
 
 /// A run's report.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) label: Option<String>,
-    pub(super) parameters: Parameters,
+pub(crate) struct Report {
+    pub(crate) label: Option<String>,
+    pub(crate) parameters: Parameters,
     /// How the run ended: complete, stalled, out of time, failed.
-    pub(super) ending: &'static str,
+    pub(crate) ending: &'static str,
     /// What failed.
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// Of the whole run, warm-up included.
-    pub(super) counts: Counts,
+    pub(crate) counts: Counts,
     /// Confirmed to the publisher and never delivered; none when that cannot be told.
-    pub(super) lost: Option<u64>,
+    pub(crate) lost: Option<u64>,
     /// Deliveries that did not come for messages that were published or expected.
-    pub(super) undelivered: u64,
+    pub(crate) undelivered: u64,
     /// How often the broker blocked a publisher.
-    pub(super) blocked: u64,
+    pub(crate) blocked: u64,
     /// Length of the measured stretch: after the warm-up, to the last thing that happened.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// Messages a second in it.
-    pub(super) rates: Rates,
+    pub(crate) rates: Rates,
     /// From publish to confirm, in milliseconds.
-    pub(super) confirm_ms: Option<Summary>,
+    pub(crate) confirm_ms: Option<Summary>,
     /// From publish to delivery, in milliseconds.
-    pub(super) end_to_end_ms: Option<Summary>,
+    pub(crate) end_to_end_ms: Option<Summary>,
     /// The brokers' processes, added up.
-    pub(super) broker: Option<Cost>,
+    pub(crate) broker: Option<Cost>,
     /// This client's own CPU for each message, in microseconds.
-    pub(super) client_cpu_us_per_message: Option<f64>,
+    pub(crate) client_cpu_us_per_message: Option<f64>,
 }
 
 /// The parameters that a figure depends on.
 #[derive(Debug, Serialize)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     brokers: Vec<String>,
     mode: &'static str,
     producers: usize,
@@ -63,15 +65,15 @@ pub(super) struct Parameters {
 
 /// Messages a second, each until its last one.
 #[derive(Debug, Serialize)]
-pub(super) struct Rates {
-    pub(super) published: f64,
-    pub(super) confirmed: f64,
-    pub(super) delivered: f64,
+pub(crate) struct Rates {
+    pub(crate) published: f64,
+    pub(crate) confirmed: f64,
+    pub(crate) delivered: f64,
 }
 
 impl Report {
     /// The report of a run that has just ended. `expected`: what a run that only consumes waited for.
-    pub(super) fn new(plan: &Plan, outcome: &Outcome, expected: u64) -> Self {
+    pub(crate) fn new<D: Dialect>(plan: &Plan, outcome: &Outcome<D>, expected: u64) -> Self {
         let (measure, window) = (&outcome.measure, &outcome.window);
         let (counts, before) = (measure.ledger.counts, window.counts);
         let rate = |count: u64, until_ns: u64| {
@@ -126,7 +128,7 @@ impl Report {
     }
 
     /// The table, line by line.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut lines = Lines::default();
         let ending = match &self.failure {
             Some(failure) => format!("{}: {failure}", self.ending),
@@ -171,7 +173,7 @@ impl Report {
 impl Parameters {
     fn of(plan: &Plan) -> Self {
         let uris = plan.producer_uris.iter().chain(&plan.consumer_uris);
-        let mut brokers: Vec<_> = uris.map(super::uri::AmqpUri::address).collect();
+        let mut brokers: Vec<_> = uris.map(BrokerUri::address).collect();
         brokers.sort();
         brokers.dedup();
         Self {
@@ -206,23 +208,23 @@ impl Parameters {
 
 /// A table of names and values.
 #[derive(Debug, Default)]
-pub(super) struct Lines(pub(super) String);
+pub(crate) struct Lines(pub(crate) String);
 
 impl Lines {
     /// Adds a line.
-    pub(super) fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(crate) fn add(&mut self, name: &str, value: impl std::fmt::Display) {
         self.0.push_str(&format!("{name:<28}{value}\n"));
     }
 
     /// Adds latencies, if there are any.
-    pub(super) fn latency(&mut self, name: &str, summary: Option<&Summary>) {
+    pub(crate) fn latency(&mut self, name: &str, summary: Option<&Summary>) {
         if let Some(Summary { p50, p95, p99, p999, max, .. }) = summary {
             self.add(name, format!("p50 {p50}  p95 {p95}  p99 {p99}  p99.9 {p999}  max {max} ms"));
         }
     }
 
     /// Adds what the brokers cost, for each `thing`.
-    pub(super) fn cost(&mut self, cost: &Cost, thing: &str) {
+    pub(crate) fn cost(&mut self, cost: &Cost, thing: &str) {
         const MIB: f64 = 1_048_576.0;
         let each = |value: Option<f64>, unit: &str| {
             value.map(|value| format!(", {value} {unit} a {thing}")).unwrap_or_default()
@@ -244,7 +246,7 @@ impl Lines {
 }
 
 /// A number with a comma between thousands.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
