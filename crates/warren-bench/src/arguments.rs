@@ -339,6 +339,11 @@ impl Plan {
         format!("{}-{queue}", self.queue_prefix)
     }
 
+    /// Whether the broker acknowledges its deliveries itself.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.ack == Ack::Auto
+    }
+
     /// How many of the messages producer `index` sends.
     pub(crate) fn share_of(&self, index: usize) -> Option<u64> {
         let (count, index) = (self.producers.max(1) as u64, index as u64);

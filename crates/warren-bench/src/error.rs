@@ -21,6 +21,9 @@ pub(crate) enum BenchError {
     /// The broker closed a channel or the connection, with a reason.
     #[error("{address} closed the {scope} with {code}: {text}")]
     Refused { address: String, scope: &'static str, code: u16, text: String },
+    /// The broker said no to a request, and went on.
+    #[error("{address} declined {request} with {code}: {text}")]
+    Declined { address: String, request: String, code: u16, text: String },
     /// What came is not the protocol that was agreed, or not what must come here.
     #[error("{address} sent something that does not belong here: {what}")]
     Protocol { address: String, what: String },
@@ -43,7 +46,11 @@ impl BenchError {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
             Self::Refused { code: ACCESS_REFUSED, .. } => 6,
-            Self::Refused { .. } | Self::Broken { .. } | Self::Protocol { .. } | Self::System { .. } => 3,
+            Self::Refused { .. }
+            | Self::Declined { .. }
+            | Self::Broken { .. }
+            | Self::Protocol { .. }
+            | Self::System { .. } => 3,
             Self::Unreachable { .. } => 7,
             Self::Silent { .. } => 8,
         })

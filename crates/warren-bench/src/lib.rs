@@ -1,9 +1,9 @@
-//! `warren bench`: load for any AMQP 0-9-1 broker, and honest figures about it. One thread, as light on CPU as it can be,
-//! since it shares the machine with what it measures. stdout is data, stderr is talk; the exit code is the answer: 0 all
-//! well, 1 a confirmed message was lost, 2 usage, 3 the broker refused or broke off, 6 not allowed, 7 unreachable,
-//! 8 not finished in time.
+//! `warren bench`: load for any AMQP 0-9-1 broker, and honest figures about it; beside it the same for NATS, for
+//! developers. One thread, as light on CPU as it can be, since it shares the machine with what it measures. stdout is
+//! data, stderr is talk; the exit code is the answer: 0 all well, 1 a confirmed message was lost, 2 usage, 3 the broker
+//! refused or broke off, 6 not allowed, 7 unreachable, 8 not finished in time.
 //!
-//! It knows nothing of Warren: it speaks AMQP over a socket and reads `/proc`.
+//! It knows nothing of Warren: it speaks a protocol over a socket and reads `/proc`.
 
 mod account;
 mod amqp;
@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod latency;
 mod measure;
+mod nats;
 mod pacing;
 mod process;
 mod producer;
@@ -40,6 +41,7 @@ use self::clock::monotonic_ns;
 use self::dialect::Dialect;
 use self::engine::{Ending, Engine};
 use self::error::BenchError;
+use self::nats::Nats;
 use self::report::Report;
 use self::uri::Scheme;
 
@@ -72,6 +74,24 @@ pub fn bench(arguments: Arguments) -> ExitCode {
         Kind::Declare(arguments) => declare::declare(&arguments),
         Kind::Connections(arguments) => connections::connections(&arguments),
     };
+    answer(result)
+}
+
+/// The command line of the yardstick for NATS. A queue is a stream with one durable consumer; `--queue-type quorum` gives it
+/// three replicas, and each `--argument` is set in its configuration.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct NatsArguments {
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// The yardstick for NATS: one run, as `warren bench run` does it with AMQP.
+pub fn nats(arguments: NatsArguments) -> ExitCode {
+    answer(Plan::new(arguments.run, Scheme::Nats).and_then(|plan| run::<Nats>(&plan)))
+}
+
+fn answer(result: Result<ExitCode, BenchError>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         error.exit_code()
