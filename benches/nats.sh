@@ -25,7 +25,14 @@ nats_version() { "$(nats_server)" --version | sed 's/^nats-server: v/NATS /'; }
 
 # nats_start COUNT: a cluster of COUNT servers; its processes are in nats_pids afterwards.
 nats_start() {
+    nats_launch "$1"
+    nats_await "$1"
+}
+
+# nats_launch COUNT: starts the servers, with what their directories hold, and does not wait.
+nats_launch() {
     local count=$1 node dir routes=
+    nats_pids=()
     for node in $(seq "$count"); do
         routes+=", \"nats://127.0.0.1:$((NATS_FIRST_PORT + 100 + node))\""
     done
@@ -44,8 +51,12 @@ nats_start() {
         nice -n "$BROKER_NICE" "$(nats_server)" -c "$dir/nats.conf" >"$dir/out.log" 2>&1 </dev/null &
         nats_pids+=($!)
     done
-    for node in $(seq "$count"); do
-        nats_wait "$node" "$count" || fail "NATS's server $node is not ready: $(tail -n 3 "$work/nats/$node/out.log")"
+}
+
+nats_await() {
+    local node
+    for node in $(seq "$1"); do
+        nats_wait "$node" "$1" || fail "NATS's server $node is not ready: $(tail -n 3 "$work/nats/$node/out.log")"
     done
 }
 

@@ -50,19 +50,34 @@ rabbitmq_start() {
         mkdir -p "$dir/data" "$dir/log"
         echo '[].' >"$dir/plugins"
         printf 'disk_free_limit.absolute = 50MB\nlog.console = false\n' >"$dir/rabbitmq.conf"
-        (rabbitmq_environment "$node" && exec nice -n "$BROKER_NICE" setsid "$RABBITMQ_BIN/rabbitmq-server") \
-            >"$dir/out.log" 2>&1 </dev/null &
     done
-    rabbitmq_pids=()
-    for node in $(seq "$count"); do
-        rabbitmq_wait "$node" || fail "RabbitMQ's node $node does not start: see $work/rabbitmq/$node/out.log"
-        rabbitmq_pids+=("$(cat "$work/rabbitmq/$node/pid")")
-    done
+    rabbitmq_launch "$count"
+    rabbitmq_await "$count"
     for node in $(seq 2 "$count"); do
         if ! { rabbitmqctl "$node" stop_app && rabbitmqctl "$node" join_cluster bench1@localhost &&
             rabbitmqctl "$node" start_app; } >>"$work/rabbitmq/$node/out.log" 2>&1; then
             fail "RabbitMQ's node $node does not join"
         fi
+    done
+}
+
+# rabbitmq_launch COUNT: starts the nodes, with what their directories hold, and does not wait.
+rabbitmq_launch() {
+    local node dir
+    for node in $(seq "$1"); do
+        dir=$work/rabbitmq/$node
+        rm -f "$dir/pid"
+        (rabbitmq_environment "$node" && exec nice -n "$BROKER_NICE" setsid "$RABBITMQ_BIN/rabbitmq-server") \
+            >>"$dir/out.log" 2>&1 </dev/null &
+    done
+}
+
+rabbitmq_await() {
+    local node
+    rabbitmq_pids=()
+    for node in $(seq "$1"); do
+        rabbitmq_wait "$node" || fail "RabbitMQ's node $node does not start: see $work/rabbitmq/$node/out.log"
+        rabbitmq_pids+=("$(cat "$work/rabbitmq/$node/pid")")
     done
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Measure {
     pub(crate) last_publish_ns: u64,
     pub(crate) last_confirm_ns: u64,
     pub(crate) last_delivery_ns: u64,
+    /// 0 until then.
+    pub(crate) first_delivery_ns: u64,
     /// How often the broker asked publishers to pause (connection.blocked).
     pub(crate) blocked: u64,
 }
@@ -32,8 +34,18 @@ impl Measure {
             last_publish_ns: 0,
             last_confirm_ns: 0,
             last_delivery_ns: 0,
+            first_delivery_ns: 0,
             blocked: 0,
         })
+    }
+
+    /// Something was delivered.
+    #[inline]
+    pub(crate) fn on_delivery(&mut self, now_ns: u64) {
+        self.last_delivery_ns = now_ns;
+        if self.first_delivery_ns == 0 {
+            self.first_delivery_ns = now_ns;
+        }
     }
 
     /// When anything last happened; 0: never.

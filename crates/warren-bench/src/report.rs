@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) blocked: u64,
     /// Length of the measured stretch: after the warm-up, to the last thing that happened.
     pub(crate) seconds: f64,
+    /// From the start of that stretch to the first delivery; none when there was one before it, or none at all.
+    pub(crate) first_delivery_s: Option<f64>,
     /// Messages a second in it.
     pub(crate) rates: Rates,
     /// From publish to confirm, in milliseconds.
@@ -112,6 +114,10 @@ impl Report {
             undelivered,
             blocked: measure.blocked,
             seconds: round(ns_as_seconds(measure.last_ns().saturating_sub(window.start_ns)), 1_000.0),
+            first_delivery_s: measure
+                .first_delivery_ns
+                .checked_sub(window.start_ns)
+                .map(|ns| round(ns_as_seconds(ns), 1_000.0)),
             rates: Rates {
                 published: rate(counts.published - before.published, measure.last_publish_ns),
                 confirmed: rate(counts.confirmed - before.confirmed, measure.last_confirm_ns),

@@ -122,7 +122,7 @@ impl Consumer {
         {
             measure.delivery.record(stamp.sent_ns, now_ns);
         }
-        measure.last_delivery_ns = now_ns;
+        measure.on_delivery(now_ns);
         if self.ack == Ack::Auto {
             return;
         }

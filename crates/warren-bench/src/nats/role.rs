@@ -99,7 +99,7 @@ impl NatsRole {
                 {
                     measure.delivery.record(stamp.sent_ns, now_ns);
                 }
-                measure.last_delivery_ns = now_ns;
+                measure.on_delivery(now_ns);
                 put_ack(out, message.reply);
             }
         }
