@@ -83,10 +83,24 @@ one() {
         esac
     done
     [[ " $* " == *" --uris "* ]] || arguments+=(--uris "$all")
+    local before after line=$work/line
+    before=$(device_written)
     timeout $((seconds * 10 + 60)) "${load[@]}" --quiet --output json --label "$name $broker" --pids "$(joined "${pids[@]}")" \
-        --queue-prefix "compare-$name" --warmup 2 --patience 20 "${arguments[@]}" >>"$results/$name.$broker"
+        --queue-prefix "compare-$name" --warmup 2 --patience 20 "${arguments[@]}" >"$line"
     local status=$?
+    after=$(device_written)
+    python3 benches/summarize.py device "$((after - before))" <"$line" >>"$results/$name.$broker"
     [ $status = 0 ] || echo "compare.sh: $name with $broker ended with status $status" >&2
+}
+
+# device_written: bytes that the disk under the nodes' directories has taken so far, once all that waited for it is there.
+device_written() {
+    local device written=0
+    sync -f "$work"
+    device=/sys/dev/block/$(stat -c '%Hd:%Ld' "$work")/stat
+    # Where there is no such disk (a file system in memory) it stays at 0.
+    [ -r "$device" ] && written=$(awk '{ printf "%.0f", $7 * 512 }' "$device")
+    echo "$written"
 }
 
 # case_ NAME ARGUMENTS...: all runs of one case, the brokers in turn, except one that is called $without.

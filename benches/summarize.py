@@ -3,6 +3,7 @@
 summarize.py head BROKER...          the table's head
 summarize.py row NAME DIR BROKER...  the lines of DIR/NAME.BROKER (a line of JSON a run)
 summarize.py table DIR BROKER...     the whole table of what is in DIR
+summarize.py device BYTES            copies a run's JSON and adds what the disk took for each byte of message
 
 A broker's cell is the median of its runs and how far they lie from it: half the distance between the best and the
 worst, in percent. A ratio is the first broker's figure divided by the other's, for each pair of runs that followed each
@@ -54,7 +55,8 @@ FIGURES = [
     ("end-to-end p50 ms", at("end_to_end_ms", "p50"), 2),
     ("end-to-end p99 ms", at("end_to_end_ms", "p99"), 2),
     ("memory MiB, all nodes", load(at("broker", "rss_peak_bytes", divided_by=MIB)), 0),
-    ("disk bytes a byte", written_a_byte, 2),
+    ("disk bytes a byte, processes", written_a_byte, 2),
+    ("disk bytes a byte, disk", at("device", "bytes_a_byte"), 2),
     # `scale backlog` of compare.sh
     ("messages queued", at("backlog", "messages"), 0),
     ("queued/s", at("backlog", "fill", "rates", "confirmed"), 0),
@@ -169,6 +171,13 @@ def table(directory, brokers):
         row(name, directory, brokers)
 
 
+def with_device(run, written):
+    """A run, and the bytes that the disk took for each byte of what was published in all of it, warm-up included."""
+    published = run["counts"]["published"] * run["parameters"]["body_bytes"]
+    each = written / published if written and published else None
+    return run | {"device": {"written_bytes": written, "bytes_a_byte": each}}
+
+
 def main(arguments):
     match arguments:
         case ["head", *brokers] if brokers:
@@ -177,6 +186,9 @@ def main(arguments):
             row(name, directory, brokers)
         case ["table", directory, *brokers] if brokers:
             table(directory, brokers)
+        case ["device", written]:
+            for text in filter(str.strip, sys.stdin):
+                print(json.dumps(with_device(json.loads(text), int(written))))
         case _:
             sys.exit(__doc__)
 

@@ -16,7 +16,7 @@ def run(rate=1000.0, cpu=10.0, **changes):
     found = {
         "parameters": {"body_bytes": 1024},
         "ending": "complete",
-        "counts": {"duplicates_unflagged": 0, "out_of_order": 0, "nacked": 0},
+        "counts": {"published": 10, "duplicates_unflagged": 0, "out_of_order": 0, "nacked": 0},
         "lost": 0,
         "rates": {"delivered": rate},
         "confirm_ms": None,
@@ -71,12 +71,12 @@ def test_a_case_has_a_line_for_each_figure_and_a_column_for_each_broker_and_rati
         "nats": [run(rate=2000.0, cpu=20.0), run(rate=2000.0, cpu=10.0)],
     }
     found = rows(capsys, tmp_path, "r3-1KiB", results)
-    assert list(found) == ["msg/s", "CPU us/msg", "memory MiB, all nodes", "disk bytes a byte"]
+    assert list(found) == ["msg/s", "CPU us/msg", "memory MiB, all nodes", "disk bytes a byte, processes"]
     assert found["msg/s"] == [
         "5,000 ±20%", "1,000 ±0%", "2,000 ±0%", "5.00 (4.00 to 6.00)", "2.50 (2.00 to 3.00)", "",
     ]  # fmt: skip
     assert found["CPU us/msg"][3:] == ["0.10 (0.10 to 0.10)", "0.38 (0.25 to 0.50)", ""]
-    assert found["disk bytes a byte"][0] == "2.00 ±0%"
+    assert found["disk bytes a byte, processes"][0] == "2.00 ±0%"
 
 
 def test_a_broker_that_did_not_take_part_has_no_figures_and_one_that_failed_is_told(capsys, tmp_path):
@@ -118,6 +118,16 @@ def test_what_opens_connections_has_no_messages(capsys, tmp_path):
         "connections": "9", "opened/s": "3", "open p50 ms": "1.00", "CPU us a connection": "80",
         "bytes of memory a connection": "7",
     }  # fmt: skip
+
+
+def test_what_the_disk_took_is_for_all_that_was_published(capsys, tmp_path):
+    one = summarize.with_device(run(), 30_720)
+    assert one["device"] == {"written_bytes": 30_720, "bytes_a_byte": 3.0}
+    # Nothing is known of a file system in memory.
+    none = summarize.with_device(run(), 0)
+    assert none["device"]["bytes_a_byte"] is None
+    found = rows(capsys, tmp_path, "case", {"warren": [one], "nats": [none]})
+    assert found["disk bytes a byte, disk"][:3] == ["3.00", "-", "-"]
 
 
 def test_a_table_has_all_cases_in_the_order_in_which_they_were_measured(capsys, tmp_path):
