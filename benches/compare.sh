@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 usage() { sed -n '6s/^# //p' benches/compare.sh; }
 fail() { echo "compare.sh: $*" >&2; exit 1; }
 
-runs=3 seconds=8 cases='*' brokers=() results=
+runs=3 seconds=10 cases='*' brokers=() results=
 while [ $# -gt 0 ]; do
     case $1 in
     --runs) runs=$2 ;;
@@ -61,7 +61,7 @@ load_of() {
     # shellcheck disable=SC2034 # the caller's
     case $1 in
     nats) program=("$bench_nats") ;;
-    *) program=("$bench" bench run) ;;
+    *) program=("$bench" bench) ;;
     esac
 }
 
@@ -85,7 +85,7 @@ one() {
     [[ " $* " == *" --uris "* ]] || arguments+=(--uris "$all")
     local before after line=$work/line
     before=$(device_written)
-    timeout $((seconds * 10 + 60)) "${load[@]}" --quiet --output json --label "$name $broker" --pids "$(joined "${pids[@]}")" \
+    timeout $((seconds * 10 + 60)) "${load[@]}" run --quiet --output json --label "$name $broker" --pids "$(joined "${pids[@]}")" \
         --queue-prefix "compare-$name" --warmup 2 --patience 20 "${arguments[@]}" >"$line"
     local status=$?
     after=$(device_written)
@@ -194,4 +194,4 @@ if any one-{1KiB,16B,window-1,transient-automatic}; then
 fi
 scale r3-backlog warren rabbitmq nats
 scale r3-queues warren rabbitmq
-scale r3-connections warren rabbitmq
+scale r3-connections warren rabbitmq nats

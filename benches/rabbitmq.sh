@@ -7,6 +7,8 @@ RABBITMQ_BIN=/usr/lib/rabbitmq/bin
 RABBITMQ_EPMD_PORT=${RABBITMQ_EPMD_PORT:-14369}
 RABBITMQ_FIRST_PORT=${RABBITMQ_FIRST_PORT:-25672}
 rabbitmq_pids=()
+# Sessions that were started and may not have come as far as to tell their node's process.
+rabbitmq_sessions=()
 rabbitmq_epmd_pid=
 
 rabbitmq_install() {
@@ -64,11 +66,13 @@ rabbitmq_start() {
 # rabbitmq_launch COUNT: starts the nodes, with what their directories hold, and does not wait.
 rabbitmq_launch() {
     local node dir
+    rabbitmq_sessions=()
     for node in $(seq "$1"); do
         dir=$work/rabbitmq/$node
         rm -f "$dir/pid"
         (rabbitmq_environment "$node" && exec nice -n "$BROKER_NICE" setsid "$RABBITMQ_BIN/rabbitmq-server") \
             >>"$dir/out.log" 2>&1 </dev/null &
+        rabbitmq_sessions+=($!)
     done
 }
 
@@ -109,6 +113,8 @@ rabbitmq_stop() {
         for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
         kill -9 "$pid" 2>/dev/null
     done
+    for pid in "${rabbitmq_sessions[@]}"; do kill -9 -- "-$pid" 2>/dev/null; done
+    rabbitmq_sessions=()
     [ -n "$rabbitmq_epmd_pid" ] && kill "$rabbitmq_epmd_pid" 2>/dev/null
     rabbitmq_pids=() rabbitmq_epmd_pid=
     rm -rf "$work/rabbitmq"

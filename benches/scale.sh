@@ -5,8 +5,8 @@
 # time; the figures are for each message, queue or connection, so they compare all the same.
 
 BACKLOG_WARREN=${BACKLOG_WARREN:-1000000} BACKLOG_RABBITMQ=${BACKLOG_RABBITMQ:-100000} BACKLOG_NATS=${BACKLOG_NATS:-200000}
-QUEUES_WARREN=${QUEUES_WARREN:-100000} QUEUES_RABBITMQ=${QUEUES_RABBITMQ:-200}
-CONNECTIONS_WARREN=${CONNECTIONS_WARREN:-10000} CONNECTIONS_RABBITMQ=${CONNECTIONS_RABBITMQ:-2000}
+QUEUES_WARREN=${QUEUES_WARREN:-100000} QUEUES_RABBITMQ=${QUEUES_RABBITMQ:-500}
+CONNECTIONS_WARREN=${CONNECTIONS_WARREN:-10000} CONNECTIONS_RABBITMQ=${CONNECTIONS_RABBITMQ:-10000} CONNECTIONS_NATS=${CONNECTIONS_NATS:-10000}
 
 NODES=3
 BODY=1024
@@ -81,7 +81,7 @@ r3_backlog() {
     count=$(number BACKLOG "$broker")
     first=$("${broker}_uris") first=${first%%,*}
     mkdir -p "$directory"
-    local run=("${load[@]}" --quiet --output json --queue-prefix compare-backlog --queue-type quorum --durable --persistent
+    local run=("${load[@]}" run --quiet --output json --queue-prefix compare-backlog --queue-type quorum --durable --persistent
         --size "$BODY" --messages "$count" --uris "$first" --patience 40 --deadline 300)
     "${run[@]}" --pids "$(pids_of "$broker")" --publish-only >"$directory/fill" || return
     sleep 2
@@ -97,17 +97,18 @@ directory, (count, nodes, body), tried_s = Path(sys.argv[1]), map(int, sys.argv[
 fill, drain = (json.loads((directory / name).read_text()) for name in ("fill", "drain"))
 def first_word(name):
     return int((directory / name).read_text().split()[0])
-written, first_s = (fill["broker"] or {}).get("written_bytes"), drain.get("first_delivery_s") or 0
+written = (fill["broker"] or {}).get("written_bytes")
+delivered, delivering_s = drain["counts"]["delivered"], drain["delivering_s"]
 print(json.dumps({"backlog": {
     "messages": count,
     "fill": fill,
     "drain": drain,
-    "drained_per_second": drain["counts"]["delivered"] / max(drain["seconds"] - first_s, 0.001),
+    "drained_per_second": delivered / delivering_s if delivering_s else None,
     "memory_bytes_a_node": first_word("rss") / nodes,
     "memory_peak_bytes_a_node": (fill["broker"] or {}).get("rss_peak_bytes", 0) / nodes,
     "written_bytes_a_byte": None if written is None else written / count / body,
     "kept_bytes_a_byte": first_word("kept") / count / body,
-    "ready_s": tried_s + first_s,
+    "ready_s": tried_s + drain["first_delivery_s"] if delivered else None,
     "missing": drain["undelivered"],
 }}))
 PYTHON
@@ -144,6 +145,8 @@ r3_queues() {
 
 r3_connections() {
     local broker=$1
-    "$bench" bench connections --quiet --output json --count "$(number CONNECTIONS "$broker")" --workers 8 --hold 2 \
+    local -a load
+    load_of "$broker" load
+    "${load[@]}" connections --quiet --output json --count "$(number CONNECTIONS "$broker")" --workers 8 --hold 2 \
         --uris "$("${broker}_uris")" --pids "$(pids_of "$broker")"
 }

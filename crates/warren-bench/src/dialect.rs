@@ -9,12 +9,14 @@ use crate::measure::Measure;
 use crate::pacing::Pacing;
 use crate::producer::Producer;
 use crate::stamp::Stamp;
-use crate::uri::BrokerUri;
+use crate::uri::{BrokerUri, Scheme};
 
 /// A kind of broker: how its connections are set up and ended. Everything here waits for its answers.
 pub(crate) trait Dialect {
+    /// What the brokers' addresses start with.
+    const SCHEME: Scheme;
     /// A connection while it is set up.
-    type Link: Debug;
+    type Link: Debug + Send;
     /// A connection's half of the load.
     type Role: Role;
 
@@ -32,6 +34,9 @@ pub(crate) trait Dialect {
 
     /// Ends a connection in good order.
     fn close(link: Self::Link) -> Result<(), BenchError>;
+
+    /// Opens a connection that does nothing, ready for use.
+    fn open_idle(uri: &BrokerUri) -> Result<Self::Link, BenchError>;
 
     /// Opens the connection of consumer number `index`, ready to subscribe.
     fn open_consumer(plan: &Plan, uri: &BrokerUri, index: usize) -> Result<Self::Link, BenchError>;

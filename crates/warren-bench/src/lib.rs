@@ -11,6 +11,7 @@ mod arguments;
 mod clock;
 mod confirms;
 mod connection;
+mod connections;
 mod dialect;
 mod engine;
 mod error;
@@ -34,10 +35,10 @@ use serde::Serialize;
 
 use self::amqp::Amqp;
 use self::amqp::churn::{self, ChurnArguments};
-use self::amqp::connections::{self, ConnectionsArguments};
 use self::amqp::declare::{self, DeclareArguments};
 use self::arguments::{Mode, Output, Plan, RunArguments};
 use self::clock::monotonic_ns;
+use self::connections::{ConnectionsArguments, connections};
 use self::dialect::Dialect;
 use self::engine::{Ending, Engine};
 use self::error::BenchError;
@@ -72,23 +73,43 @@ pub fn bench(arguments: Arguments) -> ExitCode {
         Kind::Run(arguments) => Plan::new(*arguments, Scheme::Amqp).and_then(|plan| run::<Amqp>(&plan)),
         Kind::Churn(arguments) => churn::churn(&arguments),
         Kind::Declare(arguments) => declare::declare(&arguments),
-        Kind::Connections(arguments) => connections::connections(&arguments),
+        Kind::Connections(arguments) => connections::<Amqp>(&arguments),
     };
     answer(result)
 }
 
-/// The command line of the yardstick for NATS. A queue is a stream with one durable consumer; `--queue-type quorum` gives it
-/// three replicas, and each `--argument` is set in its configuration.
+/// What the yardstick for NATS does.
+#[derive(Debug, Subcommand)]
+pub enum NatsCommand {
+    /// Publish to streams and consume from them: throughput, latency, losses, what a message costs the servers. A queue is
+    /// a stream with one durable consumer; `--queue-type quorum` gives it three replicas, each `--argument` is set in its
+    /// configuration.
+    #[command(args_override_self = true)]
+    Run(Box<NatsRun>),
+    /// Open many connections and hold them: time and memory.
+    Connections(NatsConnections),
+}
+
+/// The command line of a run, which is the one of `warren bench run`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub struct NatsArguments {
+pub struct NatsRun {
     #[command(flatten)]
     run: RunArguments,
 }
 
-/// The yardstick for NATS: one run, as `warren bench run` does it with AMQP.
-pub fn nats(arguments: NatsArguments) -> ExitCode {
-    answer(Plan::new(arguments.run, Scheme::Nats).and_then(|plan| run::<Nats>(&plan)))
+/// The command line of `warren bench connections`.
+#[derive(Debug, Args)]
+pub struct NatsConnections {
+    #[command(flatten)]
+    connections: ConnectionsArguments,
+}
+
+/// The yardstick for NATS: runs until it is done, prints the report, gives the exit code.
+pub fn nats(command: NatsCommand) -> ExitCode {
+    answer(match command {
+        NatsCommand::Run(run_it) => Plan::new(run_it.run, Scheme::Nats).and_then(|plan| run::<Nats>(&plan)),
+        NatsCommand::Connections(arguments) => connections::<Nats>(&arguments.connections),
+    })
 }
 
 fn answer(result: Result<ExitCode, BenchError>) -> ExitCode {
@@ -104,6 +125,7 @@ const LOST: u8 = 1;
 const UNFINISHED: u8 = 8;
 
 fn run<D: Dialect>(plan: &Plan) -> Result<ExitCode, BenchError> {
+    let began_ns = monotonic_ns();
     let mut control = D::control(plan)?;
     let expected = match plan.mode {
         Mode::Both | Mode::PublishOnly => {
@@ -115,7 +137,7 @@ fn run<D: Dialect>(plan: &Plan) -> Result<ExitCode, BenchError> {
     // Not a secret, only different from the run before.
     let run_tag = (monotonic_ns() / 1_000_003) as u8;
     let mut outcome = Engine::<D>::open(plan, run_tag, expected)?.run();
-    let report = Report::new(plan, &outcome, expected);
+    let report = Report::new(plan, &outcome, began_ns, expected);
     print(plan.common.output, &report, || report.table());
     let closed = outcome.close();
     if !plan.keep {

@@ -30,8 +30,10 @@ pub(crate) struct Report {
     pub(crate) blocked: u64,
     /// Length of the measured stretch: after the warm-up, to the last thing that happened.
     pub(crate) seconds: f64,
-    /// From the start of that stretch to the first delivery; none when there was one before it, or none at all.
+    /// From the start of the program to the first delivery, connecting included; none: nothing was delivered.
     pub(crate) first_delivery_s: Option<f64>,
+    /// From the first delivery to the last.
+    pub(crate) delivering_s: Option<f64>,
     /// Messages a second in it.
     pub(crate) rates: Rates,
     /// From publish to confirm, in milliseconds.
@@ -74,14 +76,17 @@ pub(crate) struct Rates {
 }
 
 impl Report {
-    /// The report of a run that has just ended. `expected`: what a run that only consumes waited for.
-    pub(crate) fn new<D: Dialect>(plan: &Plan, outcome: &Outcome<D>, expected: u64) -> Self {
+    /// The report of a run that has just ended. `began_ns`: when the program was started; `expected`: what a run that
+    /// only consumes waited for.
+    pub(crate) fn new<D: Dialect>(plan: &Plan, outcome: &Outcome<D>, began_ns: u64, expected: u64) -> Self {
         let (measure, window) = (&outcome.measure, &outcome.window);
         let (counts, before) = (measure.ledger.counts, window.counts);
         let rate = |count: u64, until_ns: u64| {
             let seconds = ns_as_seconds(until_ns.saturating_sub(window.start_ns));
             if seconds > 0.0 { round(count as f64 / seconds, 10.0) } else { 0.0 }
         };
+        let seconds = |from_ns: u64, to_ns: u64| round(ns_as_seconds(to_ns.saturating_sub(from_ns)), 1_000.0);
+        let first_ns = (measure.first_delivery_ns > 0).then_some(measure.first_delivery_ns);
         let copies = plan.spread().copies();
         let handled = match (plan.mode, plan.confirm_window) {
             (Mode::ConsumeOnly, _) => counts.distinct() - before.distinct(),
@@ -113,11 +118,9 @@ impl Report {
             counts,
             undelivered,
             blocked: measure.blocked,
-            seconds: round(ns_as_seconds(measure.last_ns().saturating_sub(window.start_ns)), 1_000.0),
-            first_delivery_s: measure
-                .first_delivery_ns
-                .checked_sub(window.start_ns)
-                .map(|ns| round(ns_as_seconds(ns), 1_000.0)),
+            seconds: seconds(window.start_ns, measure.last_ns()),
+            first_delivery_s: first_ns.map(|first_ns| seconds(began_ns, first_ns)),
+            delivering_s: first_ns.map(|first_ns| seconds(first_ns, measure.last_delivery_ns)),
             rates: Rates {
                 published: rate(counts.published - before.published, measure.last_publish_ns),
                 confirmed: rate(counts.confirmed - before.confirmed, measure.last_confirm_ns),

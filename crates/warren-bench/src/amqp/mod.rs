@@ -1,7 +1,6 @@
 //! AMQP 0-9-1: its connections, its queues, and what is measured with nothing but them.
 
 pub(crate) mod churn;
-pub(crate) mod connections;
 pub(crate) mod consumer;
 pub(crate) mod content;
 pub(crate) mod declare;
@@ -21,13 +20,14 @@ use crate::dialect::{Dialect, Parts};
 use crate::error::BenchError;
 use crate::pacing::Pacing;
 use crate::producer::Producer;
-use crate::uri::BrokerUri;
+use crate::uri::{BrokerUri, Scheme};
 
 /// Brokers that speak AMQP 0-9-1.
 #[derive(Debug)]
 pub(crate) struct Amqp;
 
 impl Dialect for Amqp {
+    const SCHEME: Scheme = Scheme::Amqp;
     type Link = Link;
     type Role = AmqpRole;
 
@@ -49,6 +49,10 @@ impl Dialect for Amqp {
 
     fn close(link: Link) -> Result<(), BenchError> {
         link.close()
+    }
+
+    fn open_idle(uri: &BrokerUri) -> Result<Link, BenchError> {
+        Link::open_with_channel(uri)
     }
 
     fn open_consumer(plan: &Plan, uri: &BrokerUri, _index: usize) -> Result<Link, BenchError> {

@@ -1,18 +1,18 @@
-//! Load for NATS with JetStream, with the options and the report of `warren bench run`: a yardstick, not shipped.
+//! Load for NATS with JetStream, with the options and the reports of `warren bench`: a yardstick, not shipped.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use warren_bench::{NatsArguments, nats};
+use warren_bench::{NatsCommand, nats};
 
-/// Publish to streams of NATS and consume from them: throughput, latency, losses, what a message costs the servers.
+/// Load NATS with JetStream and say honestly how it did.
 #[derive(Debug, Parser)]
 #[command(name = "warren-bench-nats", version)]
 struct Cli {
-    #[command(flatten)]
-    arguments: NatsArguments,
+    #[command(subcommand)]
+    command: NatsCommand,
 }
 
 fn main() -> ExitCode {
-    nats(Cli::parse().arguments)
+    nats(Cli::parse().command)
 }

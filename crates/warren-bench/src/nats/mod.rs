@@ -13,7 +13,7 @@ use crate::dialect::{Dialect, Parts};
 use crate::error::BenchError;
 use crate::pacing::Pacing;
 use crate::producer::Producer;
-use crate::uri::BrokerUri;
+use crate::uri::{BrokerUri, Scheme};
 
 /// Servers of NATS that keep streams.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(crate) struct Nats;
 const CONFIRMS: &str = "confirm";
 
 impl Dialect for Nats {
+    const SCHEME: Scheme = Scheme::Nats;
     type Link = Link;
     type Role = NatsRole;
 
@@ -54,6 +55,10 @@ impl Dialect for Nats {
     fn close(mut link: Link) -> Result<(), BenchError> {
         // There is no goodbye: what was sent is handled when the answer to a PING is here.
         link.settle()
+    }
+
+    fn open_idle(uri: &BrokerUri) -> Result<Link, BenchError> {
+        Link::open(uri)
     }
 
     fn open_consumer(_plan: &Plan, uri: &BrokerUri, _index: usize) -> Result<Link, BenchError> {

@@ -1,4 +1,5 @@
-//! `warren bench connections`: many connections with a channel each, held open; what they take in time and memory.
+//! `warren bench connections`: many connections, with a channel each where there are channels, held open; what they take
+//! in time and memory.
 
 use std::process::ExitCode;
 use std::thread;
@@ -8,15 +9,14 @@ use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
-use crate::amqp::link::Link;
 use crate::arguments::Common;
 use crate::clock::{monotonic_ns, ns_as_seconds, seconds_as_ns};
+use crate::dialect::Dialect;
 use crate::error::BenchError;
 use crate::latency::{Latency, Summary};
 use crate::print;
 use crate::process::{Cost, round, usage};
 use crate::report::{Lines, grouped};
-use crate::uri::Scheme;
 use crate::workers::{in_parallel, share};
 
 /// The command line of `warren bench connections`.
@@ -56,9 +56,9 @@ const OTHER_FILES: u64 = 50;
 ///
 /// # Errors
 /// What a broker says, or when this process may not open so many files.
-pub(crate) fn connections(arguments: &ConnectionsArguments) -> Result<ExitCode, BenchError> {
+pub(crate) fn connections<D: Dialect>(arguments: &ConnectionsArguments) -> Result<ExitCode, BenchError> {
     allow_files(arguments.count + OTHER_FILES)?;
-    let uris = arguments.common.uris(Scheme::Amqp)?;
+    let uris = arguments.common.uris(D::SCHEME)?;
     let workers = usize::from(arguments.workers);
     let before = usage(&arguments.common.pids);
     let start_ns = monotonic_ns();
@@ -68,7 +68,7 @@ pub(crate) fn connections(arguments: &ConnectionsArguments) -> Result<ExitCode, 
         let uris = uris.iter().cycle().skip(worker);
         for (_, uri) in (0..share(arguments.count, worker, workers)).zip(uris) {
             let from_ns = monotonic_ns();
-            links.push(Link::open_with_channel(uri)?);
+            links.push(D::open_idle(uri)?);
             latency.record(from_ns, monotonic_ns());
         }
         Ok((latency, links))
@@ -84,7 +84,7 @@ pub(crate) fn connections(arguments: &ConnectionsArguments) -> Result<ExitCode, 
         links.extend(some);
     }
     // Closing in good order shows that every one of them was still alive.
-    links.into_iter().try_for_each(Link::close)?;
+    links.into_iter().try_for_each(D::close)?;
     let count = arguments.count;
     let grown = before.zip(held).map(|(before, held)| held.rss_bytes.saturating_sub(before.rss_bytes));
     let peak = held.map_or(0, |held| held.rss_bytes);
