@@ -188,6 +188,7 @@ run_tests() {
     step "the crates' tests" cargo test --locked --workspace --no-fail-fast
     step "the binary" cargo build --locked -p warren
     step "the checker of tests/chaos" suites "tests/chaos"
+    step "the sums of benches" suites "benches"
     local suite
     for suite in conformance tutorials interop cluster; do
         step "tests/$suite" suites "tests/$suite"

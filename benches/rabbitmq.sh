@@ -7,6 +7,8 @@ RABBITMQ_BIN=/usr/lib/rabbitmq/bin
 RABBITMQ_EPMD_PORT=${RABBITMQ_EPMD_PORT:-14369}
 RABBITMQ_FIRST_PORT=${RABBITMQ_FIRST_PORT:-25672}
 rabbitmq_pids=()
+# Sessions that were started and may not have come as far as to tell their node's process.
+rabbitmq_sessions=()
 rabbitmq_epmd_pid=
 
 rabbitmq_install() {
@@ -50,19 +52,36 @@ rabbitmq_start() {
         mkdir -p "$dir/data" "$dir/log"
         echo '[].' >"$dir/plugins"
         printf 'disk_free_limit.absolute = 50MB\nlog.console = false\n' >"$dir/rabbitmq.conf"
-        (rabbitmq_environment "$node" && exec nice -n "$BROKER_NICE" setsid "$RABBITMQ_BIN/rabbitmq-server") \
-            >"$dir/out.log" 2>&1 </dev/null &
     done
-    rabbitmq_pids=()
-    for node in $(seq "$count"); do
-        rabbitmq_wait "$node" || fail "RabbitMQ's node $node does not start: see $work/rabbitmq/$node/out.log"
-        rabbitmq_pids+=("$(cat "$work/rabbitmq/$node/pid")")
-    done
+    rabbitmq_launch "$count"
+    rabbitmq_await "$count"
     for node in $(seq 2 "$count"); do
         if ! { rabbitmqctl "$node" stop_app && rabbitmqctl "$node" join_cluster bench1@localhost &&
             rabbitmqctl "$node" start_app; } >>"$work/rabbitmq/$node/out.log" 2>&1; then
             fail "RabbitMQ's node $node does not join"
         fi
+    done
+}
+
+# rabbitmq_launch COUNT: starts the nodes, with what their directories hold, and does not wait.
+rabbitmq_launch() {
+    local node dir
+    rabbitmq_sessions=()
+    for node in $(seq "$1"); do
+        dir=$work/rabbitmq/$node
+        rm -f "$dir/pid"
+        (rabbitmq_environment "$node" && exec nice -n "$BROKER_NICE" setsid "$RABBITMQ_BIN/rabbitmq-server") \
+            >>"$dir/out.log" 2>&1 </dev/null &
+        rabbitmq_sessions+=($!)
+    done
+}
+
+rabbitmq_await() {
+    local node
+    rabbitmq_pids=()
+    for node in $(seq "$1"); do
+        rabbitmq_wait "$node" || fail "RabbitMQ's node $node does not start: see $work/rabbitmq/$node/out.log"
+        rabbitmq_pids+=("$(cat "$work/rabbitmq/$node/pid")")
     done
 }
 
@@ -94,6 +113,8 @@ rabbitmq_stop() {
         for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
         kill -9 "$pid" 2>/dev/null
     done
+    for pid in "${rabbitmq_sessions[@]}"; do kill -9 -- "-$pid" 2>/dev/null; done
+    rabbitmq_sessions=()
     [ -n "$rabbitmq_epmd_pid" ] && kill "$rabbitmq_epmd_pid" 2>/dev/null
     rabbitmq_pids=() rabbitmq_epmd_pid=
     rm -rf "$work/rabbitmq"

@@ -8,10 +8,17 @@ warren_pids=()
 
 # warren_start COUNT: a cluster of COUNT nodes; its processes are in warren_pids afterwards.
 warren_start() {
+    warren_launch "$1"
+    warren_await "$1"
+}
+
+# warren_launch COUNT: starts the nodes, with what their directories hold, and does not wait.
+warren_launch() {
     local count=$1 node dir seeds=
     for node in $(seq "$count"); do
         seeds+=,127.0.0.1:$((WARREN_FIRST_PORT + 100 + node))
     done
+    warren_pids=()
     for node in $(seq "$count"); do
         dir=$work/warren/$node
         mkdir -p "$dir"
@@ -23,7 +30,11 @@ warren_start() {
             --seeds "${seeds#,}" --expect "$count" >"$dir/out.log" 2>&1 </dev/null &
         warren_pids+=($!)
     done
-    for node in $(seq "$count"); do
+}
+
+warren_await() {
+    local node
+    for node in $(seq "$1"); do
         warren_wait "$node" || fail "Warren's node $node is not ready: $(tail -n 3 "$work/warren/$node/out.log")"
     done
 }

@@ -1,6 +1,5 @@
 //! The `warren` binary: `server` is the broker, everything else asks a running node through its HTTP API.
 
-mod bench;
 mod config;
 mod files;
 mod logging;
@@ -62,7 +61,7 @@ enum Command {
     /// Ask one question; the exit code is the answer: 0 yes, 1 no.
     Check(operator::CheckArguments),
     /// Load any AMQP 0-9-1 broker and say honestly how it did.
-    Bench(bench::Arguments),
+    Bench(warren_bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +79,6 @@ fn main() -> ExitCode {
         Command::Policies(command) => operator::finish(operator::policies(&command)),
         Command::Definitions(command) => operator::finish(operator::definitions(&command)),
         Command::Check(arguments) => operator::finish(operator::check(&arguments)),
-        Command::Bench(arguments) => bench::bench(arguments),
+        Command::Bench(arguments) => warren_bench::bench(arguments),
     }
 }
