@@ -19,8 +19,12 @@ use crate::broker::Broker;
 use crate::config::{BrokerConfig, MemoryWatermark};
 use crate::registry::ConnectionEvent;
 
-/// How often disk and memory are looked at: at 100 MB/s a tenth of the default limit goes by between two looks.
+/// How often disk and memory are looked at, at least; more often when the disk could be below its limit sooner.
 const LOOK: Duration = Duration::from_millis(200);
+/// And at most.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+/// How fast a disk is taken to fill at worst: bytes in a millisecond.
+const FILLS_BYTES_PER_MS: u64 = 2_000_000;
 /// Memory is given back in steps and late: the alarm ends below this share of its watermark, in percent.
 const MEMORY_CLEAR_PERCENT: u64 = 95;
 /// The disk alarm ends with so much more room than it began with, as a share of the limit: one fifth.
@@ -156,15 +160,24 @@ impl DiskRoom {
     fn is_short(self, limit: u64, more: u64) -> bool {
         limit != 0 && self.free < limit.saturating_add(more).saturating_add(self.spoken_for)
     }
+
+    /// When to look again, so that a disk that fills fast is not full before that.
+    fn next_look(self, limit: u64) -> Duration {
+        let left = self.free.saturating_sub(limit.saturating_add(self.spoken_for));
+        if limit == 0 || left == 0 {
+            return LOOK;
+        }
+        Duration::from_millis(left / FILLS_BYTES_PER_MS).clamp(LOOK_SOON, LOOK)
+    }
 }
 
 /// Measures this node's resources until it stops.
 pub(crate) async fn measure(broker: Arc<Broker>, store: Store, running: CancellationToken) {
-    let mut looks = 0_u32;
+    let (mut looks, mut wait) = (0_u32, LOOK);
     loop {
         tokio::select! {
             () = running.cancelled() => break,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(wait) => {}
         }
         let alarms = broker.alarms();
         let before = alarms.own();
@@ -181,6 +194,7 @@ pub(crate) async fn measure(broker: Arc<Broker>, store: Store, running: Cancella
             alarms.disk_free.store(disk.free, Ordering::Relaxed);
         }
         let now = alarms.judge(before, memory_used, disk);
+        wait = disk.filter(|_| !now.disk).map_or(LOOK, |disk| disk.next_look(alarms.disk_limit));
         if now != before {
             alarms.own.store(now.bits(), Ordering::Relaxed);
             tell_log(before, now, memory_used, alarms.resources());
@@ -336,6 +350,16 @@ mod tests {
             assert_eq!(AlarmSet::told(set.bits().into()), set);
             assert_eq!(AlarmSet::told(u32::from(bits) | 0xffff_fff0), set);
         }
+    }
+
+    #[test]
+    fn a_disk_that_could_soon_be_short_is_looked_at_more_often() {
+        let next = |free, limit| DiskRoom { free, spoken_for: 30 * MB }.next_look(limit);
+        assert_eq!(next(100_000 * MB, 50 * MB), LOOK);
+        assert_eq!(next(280 * MB, 50 * MB), Duration::from_millis(100));
+        assert_eq!(next(90 * MB, 50 * MB), LOOK_SOON);
+        // Short already, or never.
+        assert_eq!((next(60 * MB, 50 * MB), next(90 * MB, 0)), (LOOK, LOOK));
     }
 
     #[test]
