@@ -345,6 +345,7 @@ class Content:
     raw_properties: bytes
     body: bytes = b""
     body_frame_sizes: list = field(default_factory=list)
+    parts: list = field(default_factory=list, repr=False, compare=False)
 
     @property
     def properties(self):
@@ -485,12 +486,16 @@ class Client:
             assert (class_id, weight) == (60, 0), (class_id, weight)
             half.content = Content(size, payload[12:])
         else:
-            half.content.body += payload
+            half.content.parts.append(payload)
             half.content.body_frame_sizes.append(len(payload))
-        if len(half.content.body) < half.content.size:
+        come = sum(half.content.body_frame_sizes)
+        if come < half.content.size:
             return None
-        if len(half.content.body) > half.content.size:
+        if come > half.content.size:
             raise Unexpected("a body is longer than its header says")
+        # Joined once: bodies may have hundreds of mebibytes.
+        half.content.body = b"".join(half.content.parts)
+        half.content.parts.clear()
         del self._half[channel]
         return half
 

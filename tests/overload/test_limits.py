@@ -119,9 +119,9 @@ def pour_once(client, data, patience_s):
 @pytest.mark.slow
 def test_largest_messages_that_can_be_configured(own_lab):
     """128 MiB each (500 in full size), to all three nodes and through each of them."""
-    lab = own_lab(size=3, WARREN_MAX_MESSAGE_SIZE_BYTES=str(512 * MIB), WARREN_MEMORY_HIGH_WATERMARK="2GB")
+    lab = own_lab(size=3, WARREN_MAX_MESSAGE_SIZE_BYTES=str(512 * MIB), WARREN_MEMORY_HIGH_WATERMARK="6GB")
     mib = lab.size(128, 500)
-    with lab.watch(grows_mib=3500, left_mib=2000, what=f"{mib} MiB"):
+    with lab.watch(grows_mib=lab.size(3500, 8000), left_mib=lab.size(2000, 4000), what=f"{mib} MiB"):
         with closing([login(n, timeout_s=300) for n in lab.nodes]) as clients:
             clients[0].declare(1, "largest", durable=True)
             body = os.urandom(MIB) * mib
