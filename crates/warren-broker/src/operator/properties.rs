@@ -9,7 +9,7 @@ fn bad(key: &str) -> AmqpError {
 }
 
 /// Those that are set.
-pub(super) fn to_table(bytes: &Bytes) -> FieldTable {
+pub(crate) fn to_table(bytes: &Bytes) -> FieldTable {
     let properties = Properties::new(bytes);
     let mut table = FieldTable::default();
     let mut put = |key: &str, value: Option<AMQPValue>| {
@@ -36,7 +36,7 @@ pub(super) fn to_table(bytes: &Bytes) -> FieldTable {
 }
 
 /// # Errors
-/// 406 for a property that does not exist, or is of the wrong kind.
+/// 406 for a property of the wrong kind.
 pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
     let mut builder = PropertiesBuilder::default();
     for (key, value) in table.inner() {
@@ -60,6 +60,10 @@ pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
             "content_encoding" => builder.content_encoding = text()?,
             "headers" => match value {
                 AMQPValue::FieldTable(headers) => builder.headers = Some(headers.clone()),
+                // How some languages write an empty table.
+                AMQPValue::FieldArray(none) if none.as_slice().is_empty() => {
+                    builder.headers = Some(FieldTable::default());
+                }
                 _ => return Err(bad(key)),
             },
             "delivery_mode" => builder.delivery_mode = Some(octet()?),
@@ -73,7 +77,8 @@ pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
             "user_id" => builder.user_id = text()?,
             "app_id" => builder.app_id = text()?,
             "cluster_id" => builder.cluster_id = text()?,
-            _ => return Err(bad(key)),
+            // RabbitMQ takes no notice of what is no property.
+            _ => {}
         }
     }
     Ok(builder.build())
