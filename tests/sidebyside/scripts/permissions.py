@@ -48,7 +48,10 @@ def methods(s, granted):
         if arguments.get("no_wait"):
             peer.cast(method, **arguments)
             method, arguments = "basic.qos", {}
-        if "channel.close" not in (peer.do(method, **arguments) or ""):
+        got = peer.do(method, **arguments) or ""
+        if got.startswith("connection.close"):
+            break
+        if not got.startswith("channel.close"):
             peer.ok("channel.close", reply_code=200)
         peer.reopen()
     s.http("DELETE", f"/api/users/{_USER}", note=False)
