@@ -89,7 +89,9 @@ def method_of(r, what, kind):
         kinds = ["direct", "fanout", "topic", "headers"]
         return "exchange.declare", dict(exchange=r.choice(EXCHANGES), type=r.choice(kinds), arguments=alternate, **flags)
     if what in ("x-bind", "x-unbind"):
-        return f"exchange.{what[2:]}", dict(destination=exchange(), source=exchange(), routing_key=r.choice(KEYS), no_wait=no_wait)
+        # Not to one of the broker's own: that would outlive the conversation.
+        destination = r.choice([*EXCHANGES, "missing-x", ""])
+        return f"exchange.{what[2:]}", dict(destination=destination, source=exchange(), routing_key=r.choice(KEYS), no_wait=no_wait)
     if what == "consume":
         told = dict(queue=queue(), consumer_tag=r.choice(["t0", "t1", ""]), no_ack=chance(0.25), exclusive=chance(0.12), no_wait=no_wait)
         return "basic.consume", {**told, "arguments": r.choice([{}, {}, {}, {"x-priority": 5}, {"x-priority": "x"}])}
@@ -143,12 +145,12 @@ def steps(seed, count, kind, busy):
 class Connection:
     """One that opens again whatever closes."""
 
-    def __init__(self, address):
-        self.address = address
+    def __init__(self, log_in):
+        self.log_in = log_in
         self.open()
 
     def open(self):
-        self.client = amqp.Client(*self.address, timeout_s=ANSWER_S).login()
+        self.client = self.log_in()
         for number in (1, 2):
             self.client.channel(number)
 
@@ -163,7 +165,8 @@ class Connection:
             self.client.publish(channel, **arguments)
         else:
             self.client.send(channel, method, **arguments)
-        if method != "channel.close":
+        # Their own answers do; RabbitMQ takes nothing else before that of tx.commit.
+        if method not in ("channel.close", "tx.commit"):
             self.client.send(channel, "exchange.declare", exchange="amq.direct", passive=True)
         return 1 if method == "exchange.declare" and not arguments.get("no_wait") else 0
 
@@ -186,11 +189,12 @@ class Connection:
                     channel = None
                     continue
                 skip -= 1
-            if got.name in ("channel.close", "channel.close-ok"):
+            if got.name in ("channel.close", "channel.close-ok", "tx.commit-ok"):
                 channel = None if got.channel == channel else channel
                 if got.name == "channel.close":
                     self.client.send(got.channel, "channel.close-ok")
-                self.client.send(got.channel, "channel.open")
+                if got.name != "tx.commit-ok":
+                    self.client.send(got.channel, "channel.open")
             elif got.name == "channel.open-ok":
                 continue
             kind = {"basic.deliver": "delivery", "basic.ack": "confirm", "basic.nack": "confirm"}.get(got.name, "answer")
@@ -205,9 +209,9 @@ class Connection:
 class Conversation:
     """Two connections with one broker."""
 
-    def __init__(self, address):
-        self.address = address
-        self.connections = {name: Connection(address) for name in "ab"}
+    def __init__(self, address, vhost):
+        self.log_in = lambda: amqp.Client(*address, timeout_s=ANSWER_S).login(vhost=vhost)
+        self.connections = {name: Connection(self.log_in) for name in "ab"}
 
     def step(self, connection, channel, method, arguments, count):
         asked = self.connections[connection]
@@ -222,7 +226,7 @@ class Conversation:
         return lines + (self.counts() if count else [])
 
     def counts(self):
-        client, number, lines = amqp.Client(*self.address, timeout_s=ANSWER_S).login(), 1, []
+        client, number, lines = self.log_in(), 1, []
         client.channel(number)
         for queue in QUEUES:
             client.send(number, "queue.declare", queue=queue, passive=True)
@@ -239,7 +243,7 @@ class Conversation:
         for connection in self.connections.values():
             connection.client.abort()
         time.sleep(0.1)
-        client = amqp.Client(*self.address, timeout_s=ANSWER_S).login()
+        client = self.log_in()
         client.channel(1)
         for queue in QUEUES:
             client.call(1, "queue.delete", queue=queue)
@@ -267,7 +271,7 @@ def comparable(side, lines, kind):
 def converse(seed, given, pool):
     """Plays a seed; true when both brokers said the same."""
     sides = ("rabbit", "warren")
-    conversations = list(pool.map(Conversation, (given.rabbit, given.warren)))
+    conversations = list(pool.map(lambda address: Conversation(address, given.vhost), (given.rabbit, given.warren)))
     told = []
     try:
         for number, step in enumerate(steps(seed, given.steps, given.kind, given.busy)):
@@ -303,6 +307,7 @@ def main():
     parser.add_argument("--steps", type=int, default=60, help="of each")
     parser.add_argument("--kind", choices=("classic", "quorum"), default="classic")
     parser.add_argument("--busy", action="store_true", help="queues stay, and most steps are about messages")
+    parser.add_argument("--vhost", default="/", help="one that both have and nobody else uses meanwhile")
     parser.add_argument("--context", type=int, default=8, help="how many steps before a difference are shown")
     given = parser.parse_args()
     with ThreadPoolExecutor(2) as pool:
