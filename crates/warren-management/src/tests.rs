@@ -230,7 +230,7 @@ async fn permissions_bound_what_a_user_without_the_administrator_tag_may_change(
             "{method} {path}"
         );
     }
-    assert_eq!(ann.changes(), ["declare / ann.q durable=true auto_delete=false {}"]);
+    assert_eq!(ann.changes(), ["declare / ann.q durable=false auto_delete=false {}"]);
 }
 
 #[tokio::test]
