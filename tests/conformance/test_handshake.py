@@ -129,7 +129,7 @@ def test_the_tune_offers_2047_channels_128_kib_frames_and_a_heartbeat_of_60(conn
         (4000, 131072, "negotiated channel_max = 4000 is higher than the maximum allowed value (2047)"),
         (0, 131072, "negotiated channel_max = 0 (no limit) is higher than the maximum allowed value (2047)"),
         (2047, 200000, "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)"),
-        (2047, 1024, "negotiated frame_max = 1024 is lower than the minimum allowed value (8192)"),
+        (2047, 4095, "negotiated frame_max = 4095 is lower than the minimum allowed value (4096)"),
     ],
 )
 def test_a_tune_ok_out_of_bounds_is_refused(raw, broker, channel_max, frame_max, text):

@@ -241,3 +241,30 @@ def test_without_an_exchange_of_that_name_the_dead_are_dropped(channel, declare)
     time.sleep(0.3)
     assert count(channel, queue) == 0
     publish(channel, queue, b"again")
+
+
+@pytest.mark.parametrize("going", ["deleted", "purged", "expired"])
+def test_a_queue_that_goes_dead_letters_nothing(channel, declare, going):
+    graveyard = declare("dead")
+    expires = {"expires": 100} if going == "expired" else {}
+    queue = declare("mortal", dead_letter_exchange="", dead_letter_routing_key=graveyard, **expires)
+    publish(channel, queue, b"1", b"2")
+    if going == "deleted":
+        channel.queue_delete(queue)
+    elif going == "purged":
+        channel.queue_purge(queue)
+        channel.queue_delete(queue)
+    else:
+        # Who asks for the queue uses it: a publish to it does not, and comes back when it is gone.
+        def gone():
+            try:
+                channel.basic_publish("", queue, b"3", mandatory=True)
+            except pika.exceptions.UnroutableError:
+                return True
+            return False
+
+        eventually(gone, "the queue expires")
+    # What had died would have been there before this.
+    publish(channel, graveyard, b"last")
+    method, _, body = channel.basic_get(graveyard, auto_ack=True)
+    assert (method.message_count, body) == (0, b"last")

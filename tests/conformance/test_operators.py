@@ -3,9 +3,7 @@
 import json
 import subprocess
 import urllib.parse
-import uuid
 
-import pytest
 from kit import amqp
 from kit.http import http
 from kit.wait import eventually
@@ -13,37 +11,6 @@ from kit.wait import eventually
 
 def quoted(text):
     return urllib.parse.quote(text, "")
-
-
-@pytest.fixture
-def nodes(own_broker):
-    return own_broker.cluster.nodes
-
-
-@pytest.fixture
-def place(nodes):
-    """A vhost and a user of its own, which may do everything there."""
-    name = f"v-{uuid.uuid4().hex[:8]}"
-    assert http(nodes[0], "PUT", f"/vhosts/{name}", {})[0] == 201
-    assert http(nodes[0], "PUT", f"/users/{name}", {"password": "p", "tags": "management"})[0] == 201
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    assert http(nodes[0], "PUT", f"/permissions/{name}/{name}", everything)[0] == 201
-    yield name
-    http(nodes[0], "DELETE", f"/vhosts/{name}/deletion/protection")
-    http(nodes[0], "DELETE", f"/vhosts/{name}")
-    http(nodes[0], "DELETE", f"/users/{name}")
-
-
-@pytest.fixture
-def enter(raw, place, nodes):
-    """Connects to the vhost as its user, once the node knows both."""
-
-    def connect(node=0):
-        path = f"/permissions/{place}/{place}"
-        eventually(lambda: http(nodes[node], "GET", path)[0] == 200, "the node knows the user")
-        return raw(node).login(place, "p", vhost=place)
-
-    return connect
 
 
 def refused(client, place):
@@ -165,6 +132,38 @@ def test_topic_permissions_decide_over_routing_keys(nodes, place, enter):
     assert http(nodes[0], "DELETE", path)[0] == 204
     eventually(lambda: http(nodes[1], "GET", path)[0] == 404, "the node forgets the permission")
     client.publish_confirmed(2, "amq.topic", "other.a", b"allowed")
+
+
+def test_a_topic_is_looked_at_before_the_user_id(nodes, place, enter):
+    told = {"exchange": "amq.topic", "write": "^mine", "read": ".*"}
+    assert http(nodes[0], "PUT", f"/topic-permissions/{place}/{place}", told)[0] == 201
+    client = enter(0)
+    client.channel(1)
+    client.publish(1, "amq.topic", "theirs", user_id="somebody")
+    text = f"ACCESS_REFUSED - write access to topic 'theirs' in exchange 'amq.topic' in vhost '{place}' refused for user '{place}'"
+    client.expect_channel_close(1, 403, text, "basic.publish")
+    client.channel(1)
+    client.publish(1, "amq.topic", "mine", user_id="somebody")
+    text = f"PRECONDITION_FAILED - user_id property set to 'somebody' but authenticated user was '{place}'"
+    client.expect_channel_close(1, 406, text, "basic.publish")
+
+
+def test_patterns_may_look_around_as_perls_may(nodes, place, enter):
+    pattern = "^(?!private\\.)"
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    assert http(nodes[0], "PUT", f"/permissions/{place}/{place}", {**everything, "read": pattern})[0] == 204
+    assert http(nodes[0], "PUT", f"/policies/{place}/short", {"pattern": pattern, "definition": {"max-length": 1}})[0] == 201
+    client = enter(0)
+    client.channel(1)
+    for queue in ("public.a", "private.a"):
+        client.declare(1, queue)
+        told = lambda queue=queue: http(nodes[0], "GET", f"/queues/{place}/{queue}")[1]  # noqa: E731
+        wanted = "short" if queue == "public.a" else None
+        eventually(lambda: (told().get("policy") or None) == wanted, "the policy is where its pattern matches")
+    client.consume(1, "public.a")
+    client.send(1, "basic.consume", queue="private.a")
+    text = f"ACCESS_REFUSED - read access to queue 'private.a' in vhost '{place}' refused for user '{place}'"
+    client.expect_channel_close(1, 403, text, "basic.consume")
 
 
 def test_messages_are_published_and_got_over_http_at_any_node(nodes, place, enter):

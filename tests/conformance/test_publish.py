@@ -109,16 +109,17 @@ def test_bodies_around_the_frame_size_arrive_whole(client, queue, extra):
     assert client.get_all(1, queue) == [body]
 
 
-def test_delivered_frames_keep_to_the_size_that_this_client_negotiated(raw, connect, name):
+@pytest.mark.parametrize("frame_max", [4096, 8192])
+def test_delivered_frames_keep_to_the_size_that_this_client_negotiated(raw, connect, name, frame_max):
     queue, body = name(), os.urandom(100_000)
     writer = connect()
     writer.confirm_channel(1)
     writer.declare(1, queue)
     writer.publish_confirmed(1, "", queue, body)
-    reader = raw().login(frame_max=8192)
+    reader = raw().login(frame_max=frame_max)
     reader.channel(1)
     assert reader.get(1, queue, no_ack=True).body == body
-    assert reader.largest_frame <= 8192
+    assert reader.largest_frame <= frame_max
 
 
 def test_five_mebibytes_arrive_whole_by_deliver_and_get(connect, name):

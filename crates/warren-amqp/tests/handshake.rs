@@ -173,8 +173,8 @@ fn limits_beyond_the_offer_are_refused_with_rabbitmqs_words() {
             "negotiated frame_max = 131073 is higher than the maximum allowed value (131072)",
         ),
         (
-            Limits { frame_max: 4096, ..good },
-            "negotiated frame_max = 4096 is lower than the minimum allowed value (8192)",
+            Limits { frame_max: 4095, ..good },
+            "negotiated frame_max = 4095 is lower than the minimum allowed value (4096)",
         ),
     ] {
         let mut world = tuned(limits);

@@ -30,6 +30,7 @@ pub mod security;
 mod session;
 mod stalled;
 pub mod tls;
+mod trace;
 
 pub use alarm::{AlarmSet, Resources};
 pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};

@@ -1,7 +1,7 @@
 //! The operators' surface, over what the node knows.
 
 pub(crate) mod clients;
-mod properties;
+pub(crate) mod properties;
 mod settings;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -56,14 +56,16 @@ impl Router {
         }
     }
 
-    /// Drops what was learnt from another revision of the catalogue.
-    pub(crate) fn refresh(&mut self, revision: u64) {
-        if self.revision != revision {
+    /// Drops what was learnt from another revision of the catalogue; true when there was another.
+    pub(crate) fn refresh(&mut self, revision: u64) -> bool {
+        let changed = self.revision != revision;
+        if changed {
             self.revision = revision;
             self.last = None;
             self.routes.clear();
             self.allowed.clear();
         }
+        changed
     }
 
     /// The route, if it is known for this revision.

@@ -13,6 +13,8 @@ use crate::state::Catalogue;
 const PATTERN_MAX: usize = 4096;
 /// Most memory of one compiled pattern, in bytes: what a hostile pattern may cost every node.
 const COMPILED_MAX: usize = 1 << 20;
+/// Most steps that one match of a pattern with look-around or references may take: a few milliseconds.
+const STEPS_MAX: usize = 100_000;
 
 /// What a permission is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +63,8 @@ pub(crate) enum Pattern {
     Nothing,
     Everything,
     Matching(Regex),
+    /// One that looks around or refers back, as Perl's may.
+    Perl(Box<fancy_regex::Regex>),
 }
 
 impl Pattern {
@@ -77,11 +81,15 @@ impl Pattern {
                 let text = format!("a regexp of {} bytes is longer than {PATTERN_MAX}", long.len());
                 Err(refuse(ReplyCode::PreconditionFailed, text))
             }
-            other => RegexBuilder::new(other)
-                .size_limit(COMPILED_MAX)
-                .build()
-                .map(Self::Matching)
-                .map_err(|error| refused(&reason(&error))),
+            other => match RegexBuilder::new(other).size_limit(COMPILED_MAX).build() {
+                Ok(regex) => Ok(Self::Matching(regex)),
+                Err(error) => fancy_regex::RegexBuilder::new(other)
+                    .delegate_size_limit(COMPILED_MAX)
+                    .backtrack_limit(STEPS_MAX)
+                    .build()
+                    .map(|regex| Self::Perl(Box::new(regex)))
+                    .map_err(|_| refused(&reason(&error))),
+            },
         }
     }
 
@@ -90,6 +98,8 @@ impl Pattern {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Matching(regex) => regex.is_match(name),
+            // One that takes too many steps matches nothing, on every node alike.
+            Self::Perl(regex) => regex.is_match(name).unwrap_or(false),
         }
     }
 }

@@ -210,8 +210,8 @@ pub(crate) fn validate_exchange_arguments(
 /// How an argument's value is checked; the error is the reason as RabbitMQ prints it.
 pub(crate) type Check = fn(&AMQPValue, &FieldTable) -> Result<(), String>;
 
-/// The arguments that are checked when a queue is declared and compared when it is declared again, in the order of
-/// the checks. Any other is stored and otherwise ignored.
+/// The arguments that are checked when a queue is declared, in the order of the checks. Any other is stored and otherwise
+/// ignored.
 const KNOWN: &[(&str, Check)] = &[
     ("x-expires", check_expires),
     ("x-message-ttl", check_expiry),
@@ -238,11 +238,6 @@ const KNOWN: &[(&str, Check)] = &[
     ("x-consumer-timeout", check_not_negative),
     ("x-consumer-disconnected-timeout", check_not_negative),
 ];
-
-/// The known arguments' names.
-pub(crate) fn known() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(key, _)| *key)
-}
 
 /// Checks a queue's arguments: types and ranges of those that are known, in RabbitMQ's order.
 ///

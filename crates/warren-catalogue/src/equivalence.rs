@@ -4,7 +4,8 @@
 use warren_proto::catalogue::{ExchangeKind, ExchangeRecord};
 use warren_types::{AMQPValue, AmqpError, ExclusiveOwner, FieldTable, QueueSpec, ReplyCode};
 
-use crate::arguments::{self, QUEUE_TYPE, plain, queue_type, same_argument, type_name};
+use crate::arguments::{QUEUE_TYPE, plain, queue_type, same_argument, type_name};
+use crate::kinds::QueueKind;
 use crate::names::{exchange_resource, queue_resource, refuse};
 use crate::topology::ALTERNATE_EXCHANGE;
 
@@ -22,7 +23,8 @@ pub struct DeclaredQueue<'a> {
 }
 
 /// Is the queue that exists the one that is declared? Compared are exclusivity, durability, auto-delete and the
-/// arguments that are known; integers of any width compare by value; no `x-queue-type` is `classic`.
+/// arguments of the existing queue's type, in RabbitMQ's order; integers of any width compare by value; no `x-queue-type`
+/// is `classic`. What is no argument of that type counts as declared alike.
 ///
 /// # Errors
 /// 405 when it is exclusive to another connection, or exclusive and not declared so, or the other way round; 406
@@ -35,9 +37,13 @@ pub fn check_queue_equivalence(existing: &QueueSpec, declared: &DeclaredQueue<'_
     let durable = declared.durable && declared.exclusive.is_none();
     check_field("durable", &resource, durable, existing.durable)?;
     check_field("auto_delete", &resource, declared.auto_delete, existing.auto_delete)?;
-    check_field(QUEUE_TYPE, &resource, queue_type(declared.arguments), queue_type(&existing.arguments))?;
-    for key in arguments::known().filter(|key| *key != QUEUE_TYPE) {
-        check_argument(key, &resource, declared.arguments, &existing.arguments)?;
+    for key in QueueKind::of(&existing.arguments).arguments() {
+        if *key == QUEUE_TYPE {
+            let (received, current) = (queue_type(declared.arguments), queue_type(&existing.arguments));
+            check_field(key, &resource, received, current)?;
+        } else {
+            check_argument(key, &resource, declared.arguments, &existing.arguments)?;
+        }
     }
     Ok(())
 }

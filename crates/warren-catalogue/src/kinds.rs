@@ -100,7 +100,8 @@ impl QueueKind {
         }
     }
 
-    fn arguments(self) -> &'static [&'static str] {
+    /// The arguments that a queue of this type understands, in the order in which they are compared.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Classic => CLASSIC,
             Self::Quorum => QUORUM,
@@ -108,16 +109,11 @@ impl QueueKind {
         }
     }
 
-    /// Whether a queue of this type is declared alike or not by this argument.
-    fn compares(self, key: &str) -> bool {
-        self.arguments().contains(&key)
-    }
-
     fn is_foreign(self, key: &str) -> bool {
         let known = |key| [CLASSIC, QUORUM, STREAM].iter().any(|keys| keys.contains(&key));
         match self {
             Self::Stream if key == DEDUPLICATION => true,
-            Self::Classic | Self::Quorum | Self::Stream => known(key) && !self.compares(key),
+            Self::Classic | Self::Quorum | Self::Stream => known(key) && !self.arguments().contains(&key),
         }
     }
 }
@@ -180,20 +176,6 @@ fn stricter(key: &str, value: &AMQPValue) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// What a client declares of a queue that exists, as far as RabbitMQ compares it: what is no argument of the queue's
-/// type counts as declared alike.
-#[must_use]
-pub fn compared_arguments(existing: &QueueSpec, declared: &FieldTable) -> FieldTable {
-    let kind = QueueKind::of(&existing.arguments);
-    let theirs = declared.inner().iter().filter(|(key, _)| kind.compares(key.as_str()));
-    let ours = existing.arguments.inner().iter().filter(|(key, _)| !kind.compares(key.as_str()));
-    let mut compared = FieldTable::default();
-    for (key, value) in theirs.chain(ours) {
-        compared.insert(key.clone(), value.clone());
-    }
-    compared
 }
 
 /// Checks what a consumer asks of a queue. Where a stream is read from is checked where it is read.

@@ -32,12 +32,11 @@ pub use arguments::{age_ms, is_stream, term as erlang_term, validate_queue_argum
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
 };
-pub use kinds::{
-    QueueKind, check_consumer_arguments, check_new_queue, compared_arguments, consumer_priority,
-};
+pub use kinds::{QueueKind, check_consumer_arguments, check_new_queue, consumer_priority};
 pub use moves::{METADATA_VOTERS_MAX, Site, metadata_voters, next_moves};
 pub use names::{
-    check_exchange_name, check_not_default_exchange, check_queue_name, is_hidden, no_exchange, no_queue,
+    check_exchange_deletable, check_exchange_name, check_not_default_exchange, check_queue_name, is_hidden,
+    no_exchange, no_queue,
 };
 pub use password::{AuthError, hash_password};
 pub use policy::EffectivePolicy;

@@ -86,8 +86,8 @@ pub fn check_exchange_name(name: &str) -> Result<(), AmqpError> {
     check_reserved("exchange", name)
 }
 
-/// May a client make a queue of that name? Asked only when it does not exist, and not for the names that the broker
-/// draws itself, which begin so.
+/// May a client declare a queue of that name? Unlike with exchanges RabbitMQ asks it also of those that exist; not of the
+/// names that the broker draws itself, which begin so.
 ///
 /// # Errors
 /// 403 `queue name 'amq.x' contains reserved prefix 'amq.*'`.
@@ -105,8 +105,11 @@ fn check_reserved(kind: &str, name: &str) -> Result<(), AmqpError> {
     Ok(())
 }
 
-/// System exchanges stay.
-pub(crate) fn check_exchange_deletable(vhost: &str, name: &str) -> Result<(), AmqpError> {
+/// System exchanges stay, also those that are not there.
+///
+/// # Errors
+/// 403 `deletion of system exchange 'amq.direct' in vhost '/' not allowed`, and for the default exchange.
+pub fn check_exchange_deletable(vhost: &str, name: &str) -> Result<(), AmqpError> {
     check_not_default_exchange(name)?;
     if name.starts_with(RESERVED) {
         return Err(refuse(

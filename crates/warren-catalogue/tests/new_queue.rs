@@ -5,8 +5,8 @@
 
 mod world;
 
-use warren_catalogue::{check_consumer_arguments, check_new_queue, compared_arguments};
-use warren_proto::catalogue::DeclareQueue;
+use warren_catalogue::{check_consumer_arguments, check_new_queue};
+use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_types::AMQPValue;
 use world::*;
 
@@ -89,15 +89,23 @@ fn an_argument_of_the_queues_type_is_wrong_before_one_of_another() {
 }
 
 #[test]
-fn declaring_again_compares_the_arguments_of_the_queues_type() {
+fn declaring_again_compares_the_arguments_of_the_queues_type_in_their_order() {
     let mut catalogue = world();
-    let arguments = table([("x-max-length", int(5)), ("x-other", int(1))]);
-    let id = declared(&mut catalogue, DeclareQueue { arguments: arguments.clone(), ..queue("q") });
-    let spec = catalogue.queue_by_id(id).unwrap();
+    let stored = table([("x-max-length", int(5)), ("x-other", int(1))]);
+    declared(&mut catalogue, DeclareQueue { arguments: stored, ..queue("q") });
     let again = table([("x-max-length", int(5)), ("x-delivery-limit", int(3)), ("x-other", int(2))]);
-    assert_eq!(compared_arguments(spec, &again), arguments);
-    let other = table([("x-max-length", int(6))]);
-    assert_ne!(compared_arguments(spec, &other), arguments);
+    declared(&mut catalogue, DeclareQueue { arguments: again, ..queue("q") });
+    let quorum = table([("x-queue-type", text("quorum"))]);
+    declared(&mut catalogue, DeclareQueue { arguments: quorum, ..queue("qq") });
+    let exchange = ("x-dead-letter-exchange", text(""));
+    let ttl = ("x-message-ttl", int(5));
+    for (name, kind, first) in [("q", "classic", "x-message-ttl"), ("qq", "quorum", "x-dead-letter-exchange")]
+    {
+        let arguments = table([("x-queue-type", text(kind)), exchange.clone(), ttl.clone()]);
+        let refused =
+            refused(&mut catalogue, Command::DeclareQueue(DeclareQueue { arguments, ..queue(name) }));
+        assert!(refused.contains(&format!("'{first}'")), "{name}: {refused}");
+    }
 }
 
 #[test]

@@ -145,12 +145,34 @@ fn what_is_no_policy_is_refused_and_changes_nothing() {
         let refused = catalogue.apply(&Command::SetPolicy(record)).unwrap_err();
         assert_eq!(refused.text, format!("Validation failed\n\n{reason}\n"));
     }
-    let look_ahead = policy("p", "a(?=b)", 0, table([("expires", int(1))]));
-    let refused = catalogue.apply(&Command::SetPolicy(look_ahead)).unwrap_err();
-    assert!(refused.text.starts_with("Validation failed\n\ninvalid regexp 'a(?=b)'"), "{}", refused.text);
+    let unclosed = policy("p", "a(?=b", 0, table([("expires", int(1))]));
+    let refused = catalogue.apply(&Command::SetPolicy(unclosed)).unwrap_err();
+    assert!(refused.text.starts_with("Validation failed\n\ninvalid regexp 'a(?=b'"), "{}", refused.text);
     let nowhere = PolicyRecord { vhost: "v".to_owned(), ..policy("p", "", 0, table([("expires", int(1))])) };
     assert_eq!(catalogue.apply(&Command::SetPolicy(nowhere)).unwrap_err().text, "vhost v not found");
     assert_eq!(catalogue.encode(), before);
+}
+
+#[test]
+fn a_pattern_may_look_around_and_refer_back_as_perls_may() {
+    for (pattern, matching, other) in [
+        ("^(?!system\\.)", "orders", "system.a"),
+        ("^(?!.*\\.private$).*", "a.public", "a.private"),
+        ("^(.)\\1", "aa", "ab"),
+        ("(?<=x)y$", "xy", "y"),
+    ] {
+        let mut catalogue = world();
+        for name in [matching, other] {
+            declared(&mut catalogue, queue(name));
+        }
+        set(&mut catalogue, policy("p", pattern, 0, table([("max-length", int(5))])));
+        let policy_of = |name: &str| {
+            let spec = catalogue.queue("/", name).unwrap();
+            catalogue.effective_arguments(spec).contains_key("x-max-length")
+        };
+        assert!(policy_of(matching), "{pattern} matches {matching}");
+        assert!(!policy_of(other), "{pattern} does not match {other}");
+    }
 }
 
 #[test]

@@ -94,6 +94,20 @@ impl From<AdminError> for ApiError {
 }
 
 impl ApiError {
+    /// What the broker's refusal means for a message that is published or got: RabbitMQ tells what the channel was closed
+    /// with, unless it is a permission that is missing.
+    pub(crate) fn on_channel(error: AdminError) -> Self {
+        match error {
+            AdminError::Refused(refusal) => match Self::from(AdminError::Refused(refusal.clone())) {
+                Self::BadRequest(_) => {
+                    Self::BadRequest(format!("{} {}", refusal.code.code(), refusal.reply_text()))
+                }
+                other => other,
+            },
+            AdminError::NotFound | AdminError::Unavailable(_) => Self::from(error),
+        }
+    }
+
     /// What the broker's refusal means for a PUT: what is absent is above the thing that was to be made.
     pub(crate) fn on_put(error: AdminError, absent: &str) -> Self {
         let text = match &error {

@@ -473,6 +473,7 @@ impl Settings for Fake {
             tags: vec!["t".to_owned()],
             default_queue_type: if vhost == "other" { "quorum".to_owned() } else { String::new() },
             protected: vhost == "/",
+            traced: false,
         })
     }
 
@@ -517,9 +518,9 @@ impl Settings for Fake {
     }
 
     async fn set_vhost_metadata(&self, vhost: &str, metadata: VhostMetadata) -> Result<(), AdminError> {
-        let VhostMetadata { description, tags, default_queue_type, protected } = metadata;
+        let VhostMetadata { description, tags, default_queue_type, protected, traced } = metadata;
         self.note(format!(
-            "say of {vhost}: {description} {tags:?} {default_queue_type} protected={protected}"
+            "say of {vhost}: {description} {tags:?} {default_queue_type} protected={protected} traced={traced}"
         ));
         Ok(())
     }

@@ -159,15 +159,14 @@ async fn what_is_not_there_is_404_and_a_wrong_method_405() {
 #[tokio::test]
 async fn a_queue_is_declared_with_defaults_and_arguments() {
     let client = Client::of("guest");
-    let body =
-        r#"{"auto_delete":true,"arguments":{"x-max-length":5,"x-queue-type":"quorum"},"node":"ignored"}"#;
+    let body = r#"{"durable":true,"auto_delete":true,"arguments":{"x-max-length":5,"x-queue-type":"quorum"},"node":"ignored"}"#;
     assert_eq!(client.send("PUT", "/api/queues/%2F/a%2Fb", body).await.status, 201);
     assert_eq!(client.send("PUT", "/api/queues/%2F/plain", "").await.status, 201);
     assert_eq!(
         client.changes(),
         [
             r#"declare / a/b durable=true auto_delete=true {"x-max-length":5,"x-queue-type":"quorum"}"#,
-            "declare / plain durable=true auto_delete=false {}",
+            "declare / plain durable=false auto_delete=false {}",
         ]
     );
 }
@@ -231,7 +230,7 @@ async fn permissions_bound_what_a_user_without_the_administrator_tag_may_change(
             "{method} {path}"
         );
     }
-    assert_eq!(ann.changes(), ["declare / ann.q durable=true auto_delete=false {}"]);
+    assert_eq!(ann.changes(), ["declare / ann.q durable=false auto_delete=false {}"]);
 }
 
 #[tokio::test]
@@ -438,7 +437,10 @@ async fn a_connection_is_closed_with_the_given_reason() {
 async fn exchanges_are_declared_and_deleted_over_http() {
     let client = Client::of("guest");
     let put = |path: &'static str, body: &'static str| client.send("PUT", path, body);
-    assert_eq!(put("/api/exchanges/%2F/new", r#"{"type":"topic","internal":"true"}"#).await.status, 201);
+    assert_eq!(
+        put("/api/exchanges/%2F/new", r#"{"type":"topic","durable":true,"internal":"true"}"#).await.status,
+        201
+    );
     assert_eq!(put("/api/exchanges/%2F/logs", "").await.status, 204);
     assert_eq!(put("/api/exchanges/%2F/amq.own", "{}").await.status, 401);
     assert_eq!(put("/api/exchanges/nowhere/x", "{}").await.body["reason"], "vhost_not_found");
@@ -448,8 +450,8 @@ async fn exchanges_are_declared_and_deleted_over_http() {
         client.changes(),
         [
             "exchange / new topic durable=true auto_delete=false internal=true {}",
-            "exchange / logs direct durable=true auto_delete=false internal=false {}",
-            "exchange / amq.own direct durable=true auto_delete=false internal=false {}",
+            "exchange / logs direct durable=false auto_delete=false internal=false {}",
+            "exchange / amq.own direct durable=false auto_delete=false internal=false {}",
             "delete exchange / logs if_unused=true",
         ]
     );
@@ -542,7 +544,7 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
             "put user u Err(\"salted\") [\"a\", \"b\"]",
             "limit user u connections=None channels=Some(4)",
             "create vhost v for nobody",
-            "say of v: d [\"x\"] quorum protected=false",
+            "say of v: d [\"x\"] quorum protected=false traced=false",
             "permit u v  w r",
             "exchange / x fanout durable=true auto_delete=false internal=false {}",
             "topic u v amq.topic w r",
@@ -673,17 +675,17 @@ async fn a_protected_vhost_is_deleted_only_after_its_protection() {
     assert_eq!(vhost["protected_from_deletion"], true);
     assert_eq!((&vhost["description"], &vhost["tags"]), (&json!("the vhost /"), &json!(["t"])));
     assert_eq!(vhost["default_queue_type"], "classic");
-    let body = r#"{"description":"new","default_queue_type":"stream","tags":"a,b"}"#;
+    let body = r#"{"description":"new","default_queue_type":"stream","tags":"a,b","tracing":true}"#;
     assert_eq!(client.send("PUT", "/api/vhosts/other", body).await.status, 204);
     let bad = client.send("PUT", "/api/vhosts/other", r#"{"default_queue_type":"x"}"#).await;
     assert_eq!(bad.status, 400);
     assert_eq!(
         client.changes(),
         [
-            "say of /: the vhost / [\"t\"]  protected=false",
-            "say of other: the vhost other [\"t\"] quorum protected=true",
+            "say of /: the vhost / [\"t\"]  protected=false traced=false",
+            "say of other: the vhost other [\"t\"] quorum protected=true traced=false",
             "create vhost other for guest",
-            "say of other: new [\"a\", \"b\"] stream protected=false",
+            "say of other: new [\"a\", \"b\"] stream protected=false traced=true",
         ]
     );
 }

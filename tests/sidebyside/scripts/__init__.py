@@ -3,7 +3,7 @@
 import importlib
 
 SCRIPTS = {}
-FILES = ("handshake", "frames", "channels", "topology", "arguments", "publishing", "consuming", "settling", "pipelined", "lifecycle", "management")
+FILES = ("permissions", "handshake", "frames", "channels", "topology", "arguments", "publishing", "consuming", "settling", "pipelined", "lifecycle", "management")
 
 
 def script(function):

@@ -1,6 +1,9 @@
 """The HTTP API: answers to right and wrong requests, and the fields of what it tells."""
 
+import re
 import time
+
+from sidebyside.session import spell
 
 from . import each, script
 
@@ -178,3 +181,45 @@ def users(s):
     peer.pub("amq.direct", "theirs")
     peer.see(least=1)
     s.http("DELETE", "/api/users/edge-u")
+
+
+@script
+def tracing(s):
+    s.http("DELETE", "/api/vhosts/edge-t", note=False)
+    s.http("PUT", "/api/vhosts/edge-t", {"tracing": True})
+    s.http("PUT", "/api/permissions/edge-t/guest", {"configure": ".*", "write": ".*", "read": ".*"})
+    s.http("GET", "/api/vhosts/edge-t", show=lambda got: got.get("tracing"))
+    peer = s.open(vhost="edge-t")
+    for queue in ("copies", "work", "more"):
+        peer.ok("queue.declare", queue=queue, durable=True)
+    peer.ok("queue.bind", queue="copies", exchange="amq.rabbitmq.trace", routing_key="#")
+    peer.pub("", "work", b"one", headers={"h": 1}, priority=3, delivery_mode=2, message_id="m", content_type="text/plain")
+    _copy(s, peer)
+    peer.get("work")
+    _copy(s, peer)
+    peer.pub("amq.topic", "nowhere", b"two", mandatory=True)
+    peer.see(least=1)
+    _copy(s, peer)
+    peer.cast("basic.reject", delivery_tag=2, requeue=True)
+    peer.ok("basic.consume", queue="work", consumer_tag="c", no_ack=True)
+    peer.see(least=1)
+    _copy(s, peer)
+    peer.ok("tx.select")
+    peer.pub("", "more", b"three")
+    peer.ok("tx.commit")
+    _copy(s, peer)
+    peer.drain("copies")
+    s.http("DELETE", "/api/vhosts/edge-t")
+
+
+def _copy(s, peer):
+    """Notes the next copy, without what each broker makes up."""
+    found = []
+
+    def came():
+        peer.client.send(1, "basic.get", queue="copies", no_ack=True)
+        found[:] = [peer.client.recv()]
+        return found[0].name == "basic.get-ok"
+
+    s.wait(came, "a copy comes")
+    s.note(re.sub(r"(connection|node): S:'[^']*'", r"\1", spell(found[0])))

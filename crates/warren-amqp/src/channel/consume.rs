@@ -39,6 +39,8 @@ impl Channel {
         id: MethodId,
         context: &Context<'_>,
     ) -> Result<Action, Fault> {
+        // Which queue is meant comes before everything else, as in RabbitMQ.
+        let queue = self.queue_or_last(consume.queue.as_str(), id)?;
         let tag: String = consume.consumer_tag.into();
         if self.tags.contains_key(tag.as_str()) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
@@ -50,7 +52,6 @@ impl Channel {
             let text = format!("reached maximum ({limit}) of consumers per channel");
             return Err(Fault::new(ReplyCode::NotAllowed, text, id));
         }
-        let queue = self.queue_or_last(consume.queue.as_str(), id)?;
         let ack_mode = ack_mode(consume.no_ack);
         let request = Request::Consume(Consume {
             queue,

@@ -8,8 +8,9 @@ use warren_types::{AmqpError, ReplyCode};
 pub const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 /// Bytes of a frame besides its payload: type, channel, size and end octet.
 pub const FRAME_OVERHEAD: u32 = 8;
-/// Smallest `frame_max` that may be negotiated.
-pub const FRAME_MIN: u32 = 8192;
+/// Smallest `frame_max` that may be negotiated (0-9-1's frame-min-size). RabbitMQ wants 8192 since 4.1, which shuts out
+/// clients that ask for no more than this, as amqplib did until 0.10.6.
+pub const FRAME_MIN: u32 = 4096;
 /// The `frame_max` in force until one is negotiated.
 pub const INITIAL_FRAME_MAX: u32 = 8192;
 /// Largest body that a content header may announce, whatever is configured: 512 MiB.

@@ -229,6 +229,11 @@ impl Task {
                 self.forget_consumer(subscription);
             }
         }
+        if let Ok(Reply::Got(Some(got))) = &performed.reply
+            && self.is_traced()
+        {
+            self.trace_delivered(got.source.queue, &[(channel, got.redelivered, got.message.clone())]);
+        }
         self.machine.reply(channel, performed.reply, &mut self.out);
         for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
             self.deliver(subscription, host, queue, deliveries);
@@ -254,6 +259,7 @@ impl Task {
         for (host, batch) in hosts {
             self.send(host, SessionInput::publish(batch));
         }
+        self.trace_published();
         for verdict in verdicts {
             match verdict {
                 Verdict::Unroutable(publish) => {

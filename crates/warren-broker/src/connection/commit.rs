@@ -77,6 +77,7 @@ impl Task {
                     &mut self.out,
                 );
             }
+            publisher.trace(channel, &publish.message, &route);
             self.wake.published(&route);
             let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
             for (host, queues) in &route.targets {
@@ -89,6 +90,7 @@ impl Task {
                 outstanding += 1;
             }
         }
+        self.trace_published();
         if outstanding == 0 {
             self.settle_all(&commit.settlements);
             self.machine.reply(channel, Ok(Reply::Done), &mut self.out);

@@ -68,6 +68,8 @@ impl Task {
             *consumer
         });
         let mut homeless = Vec::new();
+        let is_traced = self.is_traced();
+        let mut traced = Vec::new();
         for delivery in deliveries {
             let source =
                 DeliveryRef { host, queue, position: delivery.position, subscription: Some(subscription) };
@@ -83,11 +85,16 @@ impl Task {
                 )
             });
             match delivered {
-                Some(Delivered::Written | Delivered::Waiting) => {}
+                Some(Delivered::Written | Delivered::Waiting) => {
+                    if let (true, Some(consumer)) = (is_traced, consumer) {
+                        traced.push((consumer.channel, delivery.redelivered, delivery.message));
+                    }
+                }
                 Some(Delivered::NoConsumer) | None => homeless.push(source),
             }
         }
         self.give_back(&homeless, false, false);
+        self.trace_delivered(queue, &traced);
     }
 
     /// What has been written to the client: the leaders may send more, and what needs no ack is settled.

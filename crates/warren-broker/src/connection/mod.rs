@@ -13,6 +13,7 @@ mod describe;
 mod lapse;
 mod pressure;
 mod settle;
+mod trace;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ fn bad(key: &str) -> AmqpError {
 }
 
 /// Those that are set.
-pub(super) fn to_table(bytes: &Bytes) -> FieldTable {
+pub(crate) fn to_table(bytes: &Bytes) -> FieldTable {
     let properties = Properties::new(bytes);
     let mut table = FieldTable::default();
     let mut put = |key: &str, value: Option<AMQPValue>| {
@@ -36,7 +36,7 @@ pub(super) fn to_table(bytes: &Bytes) -> FieldTable {
 }
 
 /// # Errors
-/// 406 for a property that does not exist, or is of the wrong kind.
+/// 406 for a property of the wrong kind.
 pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
     let mut builder = PropertiesBuilder::default();
     for (key, value) in table.inner() {
@@ -60,6 +60,10 @@ pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
             "content_encoding" => builder.content_encoding = text()?,
             "headers" => match value {
                 AMQPValue::FieldTable(headers) => builder.headers = Some(headers.clone()),
+                // How some languages write an empty table.
+                AMQPValue::FieldArray(none) if none.as_slice().is_empty() => {
+                    builder.headers = Some(FieldTable::default());
+                }
                 _ => return Err(bad(key)),
             },
             "delivery_mode" => builder.delivery_mode = Some(octet()?),
@@ -73,7 +77,8 @@ pub(super) fn from_table(table: &FieldTable) -> Result<Bytes, AmqpError> {
             "user_id" => builder.user_id = text()?,
             "app_id" => builder.app_id = text()?,
             "cluster_id" => builder.cluster_id = text()?,
-            _ => return Err(bad(key)),
+            // RabbitMQ takes no notice of what is no property.
+            _ => {}
         }
     }
     Ok(builder.build())
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_survive_the_way_through_a_table_and_what_is_none_is_refused() {
+    fn properties_survive_the_way_through_a_table_and_what_is_none_is_passed_over() {
         let mut headers = FieldTable::default();
         headers.insert("h".into(), AMQPValue::LongLongInt(1));
         let mut table = FieldTable::default();
@@ -96,8 +101,9 @@ mod tests {
         assert_eq!(back.inner().get("headers"), table.inner().get("headers"));
         assert_eq!(back.inner().get("delivery_mode"), Some(&AMQPValue::ShortShortUInt(2)));
         assert_eq!(back.inner().len(), 4);
+        table.insert("colour".into(), AMQPValue::LongString("red".into()));
+        assert_eq!(to_table(&from_table(&table).unwrap()), back);
         for (key, value) in [
-            ("colour", AMQPValue::LongString("red".into())),
             ("priority", AMQPValue::LongLongInt(256)),
             ("headers", AMQPValue::LongString("h".into())),
             ("message_id", AMQPValue::LongString("x".repeat(256).as_str().into())),

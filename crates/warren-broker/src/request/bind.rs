@@ -8,6 +8,7 @@ use warren_types::{AmqpError, ReplyCode};
 
 use super::Caller;
 use super::direct_reply::{PSEUDO_QUEUE, is_reply_queue};
+use super::exchange::check_exists;
 use crate::history;
 
 /// Make or remove.
@@ -29,8 +30,8 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
             "cannot bind or unbind to a volatile (direct reply-to) queue",
         ));
     }
-    check_not_default_exchange(&binding.exchange)?;
     broker.check_access(user, vhost, Access::Write, Resource::Queue(&binding.queue))?;
+    check_not_default_exchange(&binding.exchange)?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.exchange))?;
     broker.check_topic_access(user, vhost, &binding.exchange, Access::Read, &binding.routing_key)?;
     let name = binding.queue.clone();
@@ -53,7 +54,13 @@ pub(super) async fn queue(caller: &Caller, binding: Binding, change: Change) -> 
         {
             return Ok(Reply::Done);
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            // A missing exchange is named first, also where the queue is locked.
+            if change == Change::Bind && error.code == ReplyCode::ResourceLocked {
+                check_exists(caller, &record.source).await?;
+            }
+            return Err(error);
+        }
     }
     apply(caller, record, change).await
 }
@@ -76,9 +83,9 @@ pub(super) async fn exchange(
     change: Change,
 ) -> Result<Reply, AmqpError> {
     let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
-    check_not_default_exchange(&binding.source)?;
-    check_not_default_exchange(&binding.destination)?;
     broker.check_access(user, vhost, Access::Write, Resource::Exchange(&binding.destination))?;
+    check_not_default_exchange(&binding.destination)?;
+    check_not_default_exchange(&binding.source)?;
     broker.check_access(user, vhost, Access::Read, Resource::Exchange(&binding.source))?;
     broker.check_topic_access(user, vhost, &binding.source, Access::Read, &binding.routing_key)?;
     let record = BindingRecord {

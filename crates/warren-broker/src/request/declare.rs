@@ -6,7 +6,7 @@ use std::sync::Arc;
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
     Access, DeclaredQueue, QueueKind, Resource, check_new_queue, check_queue_equivalence, check_queue_name,
-    compared_arguments, queue_settings, validate_queue_arguments,
+    queue_settings, validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_types::{AMQPValue, AmqpError, FieldTable, QueueSpec, ReplyCode};
@@ -54,6 +54,9 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         }
     }
     let name = if generated { broker.queue_name() } else { declare.name };
+    if !generated {
+        check_queue_name(&name)?;
+    }
     broker.check_access(user, vhost, Access::Configure, Resource::Queue(&name))?;
     let arguments = stored(&name, &declare.arguments);
     let command = DeclareQueue {
@@ -67,21 +70,17 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
     };
     if let Some(spec) = caller.local_queue(&name) {
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
-        let arguments = compared_arguments(&spec, &arguments);
         let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
         if check_queue_equivalence(&spec, &wanted).is_ok() {
             return declared(caller, &spec, declare.no_wait).await;
         }
     } else {
-        if !generated {
-            check_queue_name(&name)?;
-        }
-        check_new_queue(&command, &arguments)?;
-        validate_queue_arguments(vhost, &name, &arguments)?;
         if let Some(AMQPValue::LongString(exchange)) = arguments.inner().get("x-dead-letter-exchange") {
             broker.check_access(user, vhost, Access::Read, Resource::Queue(&name))?;
             broker.check_access(user, vhost, Access::Write, Resource::Exchange(&exchange.to_string()))?;
         }
+        check_new_queue(&command, &arguments)?;
+        validate_queue_arguments(vhost, &name, &arguments)?;
     }
     let applied = broker.change(Command::DeclareQueue(command)).await?;
     if applied.created {

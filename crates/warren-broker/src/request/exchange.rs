@@ -2,8 +2,8 @@
 
 use warren_amqp::{ExchangeDeclare, ExchangeDelete, Reply};
 use warren_catalogue::{
-    Access, ExchangeKind, ExchangeRecord, Resource, check_exchange_equivalence, check_not_default_exchange,
-    no_exchange,
+    Access, ExchangeKind, ExchangeRecord, Resource, check_exchange_deletable, check_exchange_equivalence,
+    check_exchange_name, check_not_default_exchange, no_exchange,
 };
 use warren_proto::catalogue::Command;
 use warren_types::{AMQPValue, AmqpError};
@@ -15,12 +15,13 @@ use super::Caller;
 /// # Errors
 /// 403, 404 (passive), 406, 541.
 pub(super) async fn declare(caller: &Caller, declare: ExchangeDeclare) -> Result<Reply, AmqpError> {
-    check_not_default_exchange(&declare.name)?;
     if declare.passive {
+        check_not_default_exchange(&declare.name)?;
         return passive(caller, &declare.name).await;
     }
     let (broker, user, vhost) = (&caller.broker, &caller.user, &caller.vhost);
     let kind = ExchangeKind::parse(&declare.kind)?;
+    check_not_default_exchange(&declare.name)?;
     broker.check_access(user, vhost, Access::Configure, Resource::Exchange(&declare.name))?;
     let record = ExchangeRecord {
         name: declare.name,
@@ -39,19 +40,29 @@ pub(super) async fn declare(caller: &Caller, declare: ExchangeDeclare) -> Result
     if known == Some(true) {
         return Ok(Reply::Done);
     }
-    if known.is_none()
-        && let Some(AMQPValue::LongString(alternate)) = record.arguments.inner().get("alternate-exchange")
-    {
-        broker.check_access(user, vhost, Access::Read, Resource::Exchange(&record.name))?;
-        broker.check_access(user, vhost, Access::Write, Resource::Exchange(&alternate.to_string()))?;
+    if known.is_none() {
+        check_exchange_name(&record.name)?;
+        if let Some(AMQPValue::LongString(alternate)) = record.arguments.inner().get("alternate-exchange") {
+            broker.check_access(user, vhost, Access::Read, Resource::Exchange(&record.name))?;
+            broker.check_access(user, vhost, Access::Write, Resource::Exchange(&alternate.to_string()))?;
+        }
     }
     broker.change(Command::DeclareExchange { vhost: vhost.to_string(), exchange: record }).await?;
     Ok(Reply::Done)
 }
 
 async fn passive(caller: &Caller, name: &str) -> Result<Reply, AmqpError> {
+    caller.broker.check_any_access(&caller.user, &caller.vhost, Resource::Exchange(name))?;
+    check_exists(caller, name).await?;
+    Ok(Reply::Done)
+}
+
+/// That there is an exchange of that name. A miss is confirmed by the cluster before it becomes the client's 404.
+///
+/// # Errors
+/// 404.
+pub(super) async fn check_exists(caller: &Caller, name: &str) -> Result<(), AmqpError> {
     let broker = &caller.broker;
-    broker.check_any_access(&caller.user, &caller.vhost, Resource::Exchange(name))?;
     let exists = || broker.catalogue().read().exchange(&caller.vhost, name).is_some();
     if !exists() {
         broker.linearize().await?;
@@ -59,7 +70,7 @@ async fn passive(caller: &Caller, name: &str) -> Result<Reply, AmqpError> {
             return Err(no_exchange(&caller.vhost, name));
         }
     }
-    Ok(Reply::Done)
+    Ok(())
 }
 
 /// Deletes an exchange; fine when there is none of that name.
@@ -67,7 +78,7 @@ async fn passive(caller: &Caller, name: &str) -> Result<Reply, AmqpError> {
 /// # Errors
 /// 403, 406 in use, 541.
 pub(super) async fn delete(caller: &Caller, delete: ExchangeDelete) -> Result<Reply, AmqpError> {
-    check_not_default_exchange(&delete.name)?;
+    check_exchange_deletable(&caller.vhost, &delete.name)?;
     let resource = Resource::Exchange(&delete.name);
     caller.broker.check_access(&caller.user, &caller.vhost, Access::Configure, resource)?;
     let vhost = caller.vhost.to_string();

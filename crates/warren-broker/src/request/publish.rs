@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use warren_amqp::{Publish, Settlement};
 use warren_types::{
-    AmqpError, ChannelNumber, DeliveryRef, PublishToken, QueueHost, ReplyCode, SessionPublish, ShortStr,
-    SubscriptionId,
+    AmqpError, ChannelNumber, DeliveryRef, Message, PublishToken, QueueHost, QueueId, ReplyCode,
+    SessionPublish, ShortStr, SubscriptionId,
 };
 
 use super::Caller;
-use super::inspect::{inspect, is_plain};
+use super::inspect::{check_user, inspect, is_plain};
 use crate::confirm::Confirms;
 use crate::connection::Wake;
 use crate::delay::take_delay;
@@ -86,6 +86,10 @@ pub(crate) struct Publisher {
     bytes: usize,
     /// Channels with a consumer of answers, and the queue that these go to.
     reply_queues: HashMap<ChannelNumber, (SubscriptionId, ShortStr)>,
+    /// Its virtual host is traced.
+    is_traced: bool,
+    /// What was published there and not yet told, and where it went.
+    traced: Vec<(ChannelNumber, Message, Vec<QueueId>)>,
 }
 
 /// Why routing stopped before the end of the batch.
@@ -102,7 +106,14 @@ impl Publisher {
         let broker = Arc::downgrade(&caller.broker);
         let is_local = move |host| broker.upgrade().is_some_and(|broker| broker.serves(host));
         let router = Router::new(Arc::clone(&caller.vhost), Arc::clone(&caller.user), is_local);
-        Self { router, batch: Vec::new(), bytes: 0, reply_queues: HashMap::new() }
+        Self {
+            router,
+            batch: Vec::new(),
+            bytes: 0,
+            reply_queues: HashMap::new(),
+            is_traced: false,
+            traced: Vec::new(),
+        }
     }
 
     /// The channel's requests may ask for direct answers from now on.
@@ -165,22 +176,48 @@ impl Publisher {
         publish: &mut Publish,
     ) -> Result<Arc<Route>, AmqpError> {
         let mut extra = Vec::new();
-        if !is_plain(&publish.message) {
+        let plain = is_plain(&publish.message);
+        if !plain {
             self.router.allow(&caller.broker.catalogue().read(), &publish.message)?;
             let reply_queue = self.reply_queues.get(&publish.channel).map(|(_, queue)| queue);
-            extra = inspect(caller, reply_queue, publish)?;
+            extra = inspect(reply_queue, publish)?;
         }
-        match self.router.cached(&publish.message) {
-            Some(route) if extra.is_empty() => Ok(route),
+        let route = match self.router.cached(&publish.message) {
+            Some(route) if extra.is_empty() => route,
             Some(_) | None => {
-                self.router.resolve(&caller.broker.catalogue().read(), &publish.message, &extra)
+                self.router.resolve(&caller.broker.catalogue().read(), &publish.message, &extra)?
             }
+        };
+        if !plain {
+            check_user(caller, &publish.message)?;
         }
+        Ok(route)
     }
 
     /// Drops what was learnt from an older catalogue.
     pub(crate) fn refresh(&mut self, caller: &Caller) {
-        self.router.refresh(caller.broker.catalogue().current_revision());
+        if self.router.refresh(caller.broker.catalogue().current_revision()) {
+            let catalogue = caller.broker.catalogue().read();
+            self.is_traced = catalogue.vhost_metadata(&caller.vhost).is_some_and(|vhost| vhost.traced);
+        }
+    }
+
+    /// Whether the connection's virtual host is traced, as of the last refresh.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.is_traced
+    }
+
+    /// Notes a publish for the trace, if there is one.
+    pub(crate) fn trace(&mut self, channel: ChannelNumber, message: &Message, route: &Route) {
+        if self.is_traced {
+            let queues = route.targets.iter().flat_map(|(_, queues)| queues).copied().collect();
+            self.traced.push((channel, message.clone(), queues));
+        }
+    }
+
+    /// What is to be told.
+    pub(crate) fn take_traced(&mut self) -> Vec<(ChannelNumber, Message, Vec<QueueId>)> {
+        std::mem::take(&mut self.traced)
     }
 
     /// Routes what was gathered, in order.
@@ -229,6 +266,9 @@ impl Publisher {
                     }
                     View::Unanswered(error) => route = Err(error.clone()),
                 }
+            }
+            if let Ok(route) = &route {
+                self.trace(channel, &publish.message, route);
             }
             match route {
                 Ok(route) if route.targets.is_empty() => verdicts.push(Verdict::Unroutable(publish)),

@@ -322,7 +322,12 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
             tracing::warn!(exchange = name, "a system exchange among the definitions is skipped");
             continue;
         }
-        steps.push(Step::Exchange(read_exchange(&exchange, &vhost_of(&exchange, "exchanges")?, &name)?));
+        steps.push(Step::Exchange(read_exchange(
+            &exchange,
+            &vhost_of(&exchange, "exchanges")?,
+            &name,
+            true,
+        )?));
     }
     if vhost.is_none() {
         for topic in items(document, "topic_permissions")? {

@@ -32,7 +32,8 @@ impl Asked<'_> {
         self.vhost_of_put(vhost)?;
         checked_name("exchange's name", name)?;
         self.caller.must_have(Access::Configure, vhost, name)?;
-        let exchange = read_exchange(self.object, vhost, name)?;
+        // As in AMQP, whoever wants it durable says so.
+        let exchange = read_exchange(self.object, vhost, name, false)?;
         let new = self.admin.declare_exchange(exchange).await;
         new.map(created).map_err(|error| ApiError::on_put(error, "vhost_not_found"))
     }
@@ -46,16 +47,22 @@ impl Asked<'_> {
     }
 }
 
-/// An exchange as a PUT or a set of definitions describes it; without a type it is direct.
+/// An exchange as a PUT or a set of definitions describes it; without a type it is direct, and `durable` is what it is
+/// without a word about that.
 ///
 /// # Errors
 /// 400 for a field of the wrong kind.
-pub(super) fn read_exchange(object: &Object, vhost: &str, name: &str) -> Result<ExchangeInfo, ApiError> {
+pub(super) fn read_exchange(
+    object: &Object,
+    vhost: &str,
+    name: &str,
+    durable: bool,
+) -> Result<ExchangeInfo, ApiError> {
     Ok(ExchangeInfo {
         vhost: vhost.to_owned(),
         name: name.to_owned(),
         kind: object.text("type")?.unwrap_or("direct").to_owned(),
-        durable: object.truth("durable", true)?,
+        durable: object.truth("durable", durable)?,
         auto_delete: object.truth("auto_delete", false)?,
         internal: object.truth("internal", false)?,
         arguments: table::from_json(object.get("arguments"))?,

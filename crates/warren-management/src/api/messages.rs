@@ -41,7 +41,7 @@ impl Asked<'_> {
         let truncate = number("truncate").and_then(|bytes| usize::try_from(bytes).ok());
         let count = u32::try_from(count.min(GET_MAX)).unwrap_or(u32::MAX);
         let got = self.admin.get_messages(vhost, queue, count, after).await;
-        let got = got.map_err(|error| match ApiError::from(error) {
+        let got = got.map_err(|error| match ApiError::on_channel(error) {
             ApiError::ObjectNotFound => {
                 ApiError::ParentNotFound(format!("no queue '{queue}' in vhost '{vhost}'"))
             }
@@ -69,13 +69,14 @@ impl Asked<'_> {
             properties: table::from_json(self.object.get("properties"))?,
             payload: payload.into(),
         };
-        let routed = self.admin.publish(publish).await.map_err(|error| match ApiError::from(error) {
-            // RabbitMQ tells an absent exchange so.
-            ApiError::ObjectNotFound => {
-                ApiError::BadRequest(format!("404 NOT_FOUND - no exchange '{exchange}' in vhost '{vhost}'"))
-            }
-            other => other,
-        })?;
+        let routed =
+            self.admin.publish(publish).await.map_err(|error| match ApiError::on_channel(error) {
+                // RabbitMQ tells an absent exchange so.
+                ApiError::ObjectNotFound => ApiError::BadRequest(format!(
+                    "404 NOT_FOUND - no exchange '{exchange}' in vhost '{vhost}'"
+                )),
+                other => other,
+            })?;
         Ok(Answer::Document(json!({ "routed": routed })))
     }
 }

@@ -48,7 +48,8 @@ impl Asked<'_> {
         self.vhost_of_put(vhost)?;
         checked_name("queue's name", name)?;
         self.caller.must_have(Access::Configure, vhost, name)?;
-        let durable = self.object.truth("durable", true)?;
+        // As in AMQP, whoever wants it durable says so.
+        let durable = self.object.truth("durable", false)?;
         let auto_delete = self.object.truth("auto_delete", false)?;
         let arguments = table::from_json(self.object.get("arguments"))?;
         let new = self.admin.declare_queue(vhost, name, durable, auto_delete, arguments).await;

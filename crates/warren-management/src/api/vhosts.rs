@@ -65,7 +65,7 @@ impl Asked<'_> {
             "tags": metadata.tags,
             "metadata": shape_metadata(&metadata),
             "default_queue_type": default_queue_type,
-            "tracing": false,
+            "tracing": metadata.traced,
             "protected_from_deletion": metadata.protected,
             "cluster_state": cluster_state,
         })
@@ -104,5 +104,6 @@ pub(super) fn read_metadata(object: &Object, mut metadata: VhostMetadata) -> Res
         };
     }
     metadata.protected = object.truth("protected_from_deletion", metadata.protected)?;
+    metadata.traced = object.truth("tracing", metadata.traced)?;
     Ok(metadata)
 }

@@ -16,6 +16,8 @@ pub struct VhostMetadata {
     pub default_queue_type: String,
     /// It cannot be deleted.
     pub protected: bool,
+    /// What is published and delivered in it comes a second time, through `amq.rabbitmq.trace`.
+    pub traced: bool,
 }
 
 /// A virtual host's limits; `None` is no limit.
@@ -71,6 +73,7 @@ pub(super) fn metadata_to_wire(metadata: &VhostMetadata) -> pb::VhostMetadata {
         tags: metadata.tags.clone(),
         default_queue_type: metadata.default_queue_type.clone(),
         protected: metadata.protected,
+        traced: metadata.traced,
     }
 }
 
@@ -80,6 +83,7 @@ pub(super) fn metadata_from_wire(metadata: pb::VhostMetadata) -> VhostMetadata {
         tags: metadata.tags,
         default_queue_type: metadata.default_queue_type,
         protected: metadata.protected,
+        traced: metadata.traced,
     }
 }
 
