@@ -315,10 +315,17 @@ impl<'a> Plan<'a> {
 }
 
 /// Who should vote in the metadata group: an odd number of at most [`METADATA_VOTERS_MAX`] nodes (two of two), over as
-/// many zones as there are, rather those that vote already. Never nobody, as long as `current` is somebody.
+/// many zones as there are, rather those that vote already. Never nobody, as long as `current` is somebody. Where only two nodes are
+/// left beside drained ones, one of these votes, too: of two voters neither may be lost.
 #[must_use]
 pub fn metadata_voters(sites: &[Site], current: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-    let eligible: Vec<&Site> = sites.iter().filter(|site| site.duty == Duty::Full).collect();
+    let of_duty = |duty| sites.iter().filter(move |site| site.duty == duty);
+    let mut eligible: Vec<&Site> = of_duty(Duty::Full).collect();
+    if eligible.len() == 2 {
+        let third =
+            of_duty(Duty::Drained).min_by_key(|site| (!site.alive, !current.contains(&site.node), site.node));
+        eligible.extend(third);
+    }
     let count = match eligible.len() {
         0 => return current.clone(),
         few @ (1 | 2) => few,

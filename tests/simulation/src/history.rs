@@ -264,9 +264,10 @@ impl History {
             copy.deliveries += 1;
             copy.holders.insert(session, now);
         }
+        let late = inner.may_be_late(session, now);
         if let Some(of) = inner.sessions.get_mut(&session) {
             of.held += 1;
-            if of.prefetch != 0 && of.held > of.prefetch {
+            if of.prefetch != 0 && of.held > of.prefetch && !late {
                 let (held, prefetch) = (of.held, of.prefetch);
                 inner.violation(format_args!(
                     "prefetch: session {session} holds {held} with a prefetch of {prefetch}"

@@ -1,6 +1,6 @@
 //! What is checked when a delivery comes.
 
-use super::{CALM_MS, Fate, Inner, Message, MessageId, Published};
+use super::{CALM_MS, Fate, Inner, Message, MessageId, ON_THE_WAY_MS, Published};
 use crate::kinds::Kind;
 
 impl Inner {
@@ -20,7 +20,7 @@ impl Inner {
         let Some(before) = self.active.insert(queue, session).filter(|before| *before != session) else {
             return;
         };
-        if self.holds_surely(before, now) {
+        if self.holds_surely(before, now) && !self.may_be_late(session, now) {
             self.violation(format_args!(
                 "two active: {id} of q{queue} goes to session {session} while {before} consumes"
             ));
@@ -75,7 +75,8 @@ impl Inner {
     ) {
         let mut found: Vec<String> = Vec::new();
         if let Some(copy) = self.copies.get(&(queue, id)) {
-            if !redelivered && copy.deliveries > 0 {
+            let late = self.may_be_late(session, now);
+            if !redelivered && copy.deliveries > 0 && !late {
                 let times = copy.deliveries;
                 let text = format!(
                     "redelivered: {id} of q{queue} was delivered {times} times before and is not flagged"
@@ -91,7 +92,7 @@ impl Inner {
                 }
             }
             for (holder, since) in &copy.holders {
-                if *holder != session && self.holds_surely(*holder, *since) {
+                if *holder != session && !late && self.holds_surely(*holder, *since) {
                     found.push(format!(
                         "held twice: {id} of q{queue} is delivered to session {session} while {holder} holds it since {since} ms"
                     ));
@@ -115,6 +116,14 @@ impl Inner {
                 && of.ended.is_none_or(|ended| ended > from + 1000)
                 && !died.iter().any(|died| (of.began..from + CALM_MS).contains(died))
         })
+    }
+
+    /// Whether a delivery may have been on its way, or in a node that stood still or was cut off, while the broker gave the message
+    /// to somebody else: nobody can call it back.
+    pub(super) fn may_be_late(&self, session: u64, now: u64) -> bool {
+        let host = self.sessions.get(&session).map(|of| of.host);
+        let touched = host.and_then(|host| self.disturbances.touched.get(&host));
+        touched.is_some_and(|touched| touched.saturating_add(ON_THE_WAY_MS) >= now)
     }
 
     /// Whether nothing can have told the broker that the session is gone.
