@@ -35,10 +35,14 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
 
 #[test]
 fn each_planted_mistake_is_found_in_few_seeds() {
-    for (mistake, first) in
-        [("skip-sync", "2"), ("confirm-early", "104"), ("forget-sequence", "3"), ("serve-early", "14")]
-    {
-        let ran = simulation(&["--plant", mistake, "--seed", first, "--seeds", "1"]);
+    // The first of them finds it today; a change of the code makes other runs of all. With `confirm-early` some do not end.
+    for (mistake, first, seeds) in [
+        ("skip-sync", "2", "30"),
+        ("confirm-early", "104", "1"),
+        ("forget-sequence", "3", "30"),
+        ("serve-early", "6", "60"),
+    ] {
+        let ran = simulation(&["--plant", mistake, "--seed", first, "--seeds", seeds]);
         assert_eq!(ran.status.code(), Some(1), "{mistake} was not found: {}", said(&ran));
         assert!(said(&ran).contains("FAILS"), "{}", said(&ran));
     }
