@@ -13,6 +13,9 @@ const FILE: &str = "node-id";
 /// There once the store is: a node that finds no store then must not begin a new one under its old id.
 const STORE_MADE: &str = "store-made";
 
+/// When the node last began.
+const LAST_START: &str = "last-start";
+
 /// Why a node cannot tell who it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -65,16 +68,32 @@ pub(crate) fn draw() -> Result<NodeId, IdentityError> {
     Ok(NodeId(u64::from_be_bytes(random().map_err(IdentityError::Random)?).max(1)))
 }
 
-/// Keeps a number as the node's own from now on: renamed into place once it is on disk, so that a crash leaves no half of it.
+/// Keeps a number as the node's own from now on.
 ///
 /// # Errors
 /// What the system says.
 pub(crate) fn replace(directory: &Path, node: NodeId) -> std::io::Result<()> {
-    let draft = directory.join("node-id.new");
+    keep(directory, FILE, &format!("{:016x}", node.0))
+}
+
+/// Writes a small file, a line of text: renamed into place once it is on disk, so that a crash leaves no half of it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn keep(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    let draft = directory.join(format!("{name}.new"));
     let mut file = std::fs::File::create(&draft)?;
-    writeln!(file, "{:016x}", node.0)?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
-    std::fs::rename(&draft, directory.join(FILE))?;
+    std::fs::rename(&draft, directory.join(name))?;
+    sync(directory)
+}
+
+/// What was renamed, made or removed in a directory is so on disk, too.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn sync(directory: &Path) -> std::io::Result<()> {
     std::fs::File::open(directory).and_then(|directory| directory.sync_all())
 }
 
@@ -95,7 +114,7 @@ pub(crate) fn note_store(directory: &Path) -> Result<(), IdentityError> {
     let failed = |error| IdentityError::Directory { directory: directory.display().to_string(), error };
     let file = std::fs::File::create(directory.join(STORE_MADE)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    sync(directory).map_err(failed)
 }
 
 /// The next start may make a store.
@@ -116,14 +135,11 @@ pub(crate) fn forget_store(directory: &Path) -> std::io::Result<()> {
 /// [`IdentityError::Directory`].
 pub(crate) fn begin(directory: &Path, now: u64) -> Result<u64, IdentityError> {
     let failed = |error| IdentityError::Directory { directory: directory.display().to_string(), error };
-    let path = directory.join("last-start");
-    let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let last = std::fs::read_to_string(directory.join(LAST_START))
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
     let incarnation = now.max(last.unwrap_or(0).saturating_add(1));
-    let draft = directory.join("last-start.new");
-    let mut file = std::fs::File::create(&draft).map_err(failed)?;
-    writeln!(file, "{incarnation}").map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&draft, &path).map_err(failed)?;
+    keep(directory, LAST_START, &incarnation.to_string()).map_err(failed)?;
     Ok(incarnation)
 }
 

@@ -5,7 +5,6 @@
 //! What was put aside is deleted once the former node is gone from the cluster: everything that it held is held by others then.
 //! Each step is one rename, and a crash between two of them is found again as a store that is missing.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ pub(crate) fn store(directory: &Path) -> PathBuf {
 /// ends.
 pub(crate) fn note(directory: &Path, reason: &str) -> bool {
     let is_damage = warren_store::tells_of_damage(reason);
-    if is_damage && let Err(error) = write(directory, MARK, reason) {
+    if is_damage && let Err(error) = identity::keep(directory, MARK, reason) {
         warn!(%error, "cannot leave word of the damage for the next start");
     }
     is_damage
@@ -114,16 +113,16 @@ fn put_aside(directory: &Path, former: NodeId, node: NodeId) -> std::io::Result<
             std::fs::remove_dir_all(&store)?;
         }
     } else if store.exists() {
-        write(&store, FORMER, &format!("{:016x}", former.0))?;
+        identity::keep(&store, FORMER, &format!("{:016x}", former.0))?;
         std::fs::rename(&store, &aside)?;
     }
     // From here on the node has no store, and does not start with an empty one under its old number: it made one.
-    sync(directory)?;
+    identity::sync(directory)?;
     identity::replace(directory, node)?;
     identity::forget_store(directory)?;
     match std::fs::remove_file(directory.join(MARK)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => sync(directory),
+        Ok(()) | Err(_) => identity::sync(directory),
     }
 }
 
@@ -145,7 +144,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, running: CancellationToken) {
             let directory = directory.clone();
             let written = blocking(move || match cluster(&directory) {
                 Some(there) if there == known => Ok(()),
-                Some(_) | None => write(&directory, CLUSTER, &format!("{known}")),
+                Some(_) | None => identity::keep(&directory, CLUSTER, &format!("{known}")),
             });
             if let Ok(Err(error)) = written.await {
                 warn!(%error, "cannot note the cluster's number: a damaged store would not be rebuilt by itself");
@@ -179,20 +178,6 @@ fn former(directory: &Path) -> Option<NodeId> {
 fn number(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     u64::from_str_radix(text.trim(), 16).ok().filter(|number| *number != 0)
-}
-
-/// Whole or not at all, and on disk.
-fn write(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
-    let draft = directory.join(format!("{name}.new"));
-    let mut file = std::fs::File::create(&draft)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    std::fs::rename(&draft, directory.join(name))?;
-    sync(directory)
-}
-
-fn sync(directory: &Path) -> std::io::Result<()> {
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
 }
 
 #[cfg(test)]
@@ -249,7 +234,7 @@ mod tests {
     async fn a_node_without_others_keeps_what_it_has() {
         let directory = tempfile::tempdir().unwrap();
         let node = a_node(directory.path());
-        write(directory.path(), CLUSTER, "00000000000000ff").unwrap();
+        identity::keep(directory.path(), CLUSTER, "00000000000000ff").unwrap();
         let config = BrokerConfig { data_dir: directory.path().to_owned(), ..BrokerConfig::default() };
         let refused = begin_anew(&config, node, 1, Security::plain()).await;
         assert!(refused.unwrap_err().contains("no seeds"));
