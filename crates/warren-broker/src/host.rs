@@ -26,6 +26,7 @@ use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSettings, QueueSpe
 use crate::clock;
 use crate::dead_letter::{Burial, Buried};
 use crate::mailbox::Mailbox;
+use crate::pace::Paces;
 
 /// Frames and commands that may wait for a host before their senders do.
 const INPUTS_MAX: usize = 256;
@@ -69,6 +70,7 @@ pub(crate) struct Hosts {
     running: RwLock<HashMap<QueueHost, HostHandle>>,
     changed: watch::Sender<u64>,
     next_key: std::sync::atomic::AtomicU64,
+    paces: Arc<Paces>,
 }
 
 impl Default for Hosts {
@@ -77,6 +79,7 @@ impl Default for Hosts {
             running: RwLock::default(),
             changed: watch::Sender::new(0),
             next_key: std::sync::atomic::AtomicU64::new(0),
+            paces: Arc::default(),
         }
     }
 }
@@ -88,6 +91,11 @@ impl Hosts {
 
     pub(crate) fn all(&self) -> Vec<HostHandle> {
         self.running.read().values().cloned().collect()
+    }
+
+    /// How long publishers wait for queues here.
+    pub(crate) fn paces(&self) -> &Paces {
+        &self.paces
     }
 
     /// Changes whenever a host starts or stops here.
@@ -189,6 +197,7 @@ fn start(
         deletions: context.deletions.clone(),
         burials: Arc::clone(&context.burials),
         buried: Arc::new(Buried::new()),
+        paces: Arc::clone(&context.hosts.paces),
         sessions: HashMap::new(),
         backend,
         outputs: Vec::new(),
@@ -215,6 +224,7 @@ struct HostTask {
     deletions: mpsc::Sender<QueueId>,
     burials: Arc<Mailbox<Burial>>,
     buried: Arc<Buried>,
+    paces: Arc<Paces>,
     sessions: HashMap<SessionKey, Arc<Mailbox<LeaderFrame>>>,
     backend: Backend,
     outputs: Vec<Output>,
@@ -419,6 +429,7 @@ impl HostTask {
                     debug!(%queue, "too many queues to delete at once: the machine asks again");
                 }
             }
+            Output::Pace { queue, pause_ms } => self.paces.set(queue, pause_ms),
         }
     }
 

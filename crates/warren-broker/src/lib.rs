@@ -20,6 +20,7 @@ mod members;
 mod node;
 mod opening;
 mod operator;
+mod pace;
 mod proxy;
 mod registry;
 mod remote;

@@ -36,6 +36,14 @@ pub enum Output {
         /// The queue.
         queue: QueueId,
     },
+    /// From now on who has published a read's worth to the queue waits so long before the next: it is in memory only and
+    /// grows though its consumers take what they can. 0: no longer.
+    Pace {
+        /// The queue.
+        queue: QueueId,
+        /// How long.
+        pause_ms: u32,
+    },
 }
 
 /// Why a message dies.

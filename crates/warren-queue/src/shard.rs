@@ -8,6 +8,7 @@ mod attach;
 mod dedup;
 mod delay;
 mod lifecycle;
+mod pace;
 mod readers;
 mod record;
 mod request;
@@ -23,7 +24,7 @@ use warren_types::{
 
 use crate::gather::{Gather, INTERNAL, Promises};
 use crate::lane::{self, LaneId};
-use crate::queue::{Cache, GiveBack, Handed, Queue, Transit};
+use crate::queue::{Cache, GiveBack, Handed, Queue, Transit, body_of};
 use crate::session::leader::{Session, Sessions};
 use crate::{DeathReason, Input, LeaderConfig, Output, QueueDirectory};
 
@@ -70,6 +71,8 @@ pub struct HostLeader {
     under_way: transit::UnderWay,
     /// How tight it was when queues that are held back were last looked at.
     looked_at: transit::Tightness,
+    /// Queues in memory that have grown.
+    paces: BTreeMap<QueueId, pace::Pace>,
 }
 
 #[derive(Debug)]
@@ -150,6 +153,7 @@ impl HostLeader {
             windows_read: false,
             under_way: transit::UnderWay::default(),
             looked_at: transit::Tightness::default(),
+            paces: BTreeMap::new(),
             config,
         };
         leader.release_if_claimed();
@@ -566,6 +570,7 @@ impl HostLeader {
         let Some(mut queue) = self.queues.remove(&id) else { return };
         queue.unload(&mut self.cache);
         self.forget_under_way(id, queue.counted_in_transit);
+        self.forget_pace(id, outputs);
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, id));
         }
@@ -596,6 +601,7 @@ impl HostLeader {
             }
         }
         self.expire_sessions(now, directory, outputs);
+        self.look_at_paces(now, outputs);
         self.look_around(now, directory, outputs);
         if now >= self.next_sweep {
             self.next_sweep = UnixMillis(now.0.saturating_add(self.config.delete_hold_ms));
@@ -661,8 +667,11 @@ impl HostLeader {
         if queue.waits_for_mark {
             self.awaiting_mark.insert(id);
         }
+        let (mut messages, mut bytes) = (0, 0);
         for key in handed.consumers {
             let deliveries = queue.consumers.take_outbox(key);
+            messages += deliveries.len() as u64;
+            bytes += deliveries.iter().map(|delivery| body_of(&delivery.message)).sum::<u64>();
             let (session, subscription) = key;
             let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
             self.sessions.send(session, frame, outputs);
@@ -677,6 +686,7 @@ impl HostLeader {
         self.tend_delayed(now, id, outputs);
         self.tend_window(id, outputs);
         self.depart(now, id, outputs);
+        self.set_pace(now, id, messages, bytes, outputs);
     }
 
     fn load(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {

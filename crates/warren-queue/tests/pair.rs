@@ -465,6 +465,7 @@ impl World {
                 load @ Output::Load { .. } => self.loads.push_back(load),
                 Output::DeadLetter(letter) => panic!("{} has no dead-letter exchange", letter.queue),
                 Output::DeleteQueue { queue } => panic!("{queue} is not auto-delete"),
+                Output::Pace { queue, .. } => panic!("{queue} is not in memory only"),
             }
         }
     }

@@ -62,6 +62,7 @@ fn messages_pass_through_a_leader() {
                     Output::Send(..)
                     | Output::Load { .. }
                     | Output::DeleteQueue { .. }
+                    | Output::Pace { .. }
                     | Output::DeadLetter(_) => {}
                 }
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, info};
 use warren_amqp::{Action, Mechanism, Publish, Reply, Request};
-use warren_types::{AckMode, AmqpError, ChannelNumber, ReplyCode, ShortStr, SubscriptionId};
+use warren_types::{AckMode, AmqpError, ChannelNumber, QueueHost, ReplyCode, ShortStr, SubscriptionId};
 
 use super::commit::Asked;
 use super::{Consumer, Done, Pending, Task, What};
@@ -150,6 +150,7 @@ impl Task {
                 }
             }
             (What::Turn, Done::Turn(turn)) => self.take_turn(turn),
+            (What::Pace, Done::Paced) => {}
             (What::Vhost, Done::Vhost(result)) => {
                 let result = result.map(|channels| self.channels_elsewhere = channels);
                 if result.is_ok() {
@@ -172,6 +173,7 @@ impl Task {
                 | What::Check
                 | What::Commit
                 | What::Turn
+                | What::Pace
                 | What::Vhost
                 | What::Closing
                 | What::ClosingByServer,
@@ -256,7 +258,11 @@ impl Task {
             &mut hosts,
             &mut verdicts,
         );
+        let mut pause = None;
         for (host, batch) in hosts {
+            if let QueueHost::Node(_) = host {
+                pause = pause.max(self.pause_after(&batch));
+            }
             self.send(host, SessionInput::publish(batch));
         }
         self.trace_published();
@@ -303,6 +309,11 @@ impl Task {
         if matches!(routed, Routed::AskCluster) {
             let broker = Arc::clone(&self.caller.broker);
             self.wait_for(What::Catalogue, async move { Done::Catalogue(broker.linearize_miss().await) });
+        } else if let Some(pause) = pause {
+            self.wait_for(What::Pace, async move {
+                tokio::time::sleep(pause).await;
+                Done::Paced
+            });
         }
     }
 

@@ -201,6 +201,8 @@ enum What {
     Commit,
     /// Too much is on its way in: others are first.
     Turn,
+    /// The consumers of a queue that it publishes to cannot keep up.
+    Pace,
     Vhost,
     Closing,
     /// The exclusive queues of a connection that the server closes.
@@ -221,6 +223,7 @@ enum Done {
     Check(Box<Publish>, Result<(), AmqpError>),
     Commit(Box<Asked>, Result<(), AmqpError>),
     Turn(Option<incoming::Turn>),
+    Paced,
     /// Open, and how many channels the user has on other nodes.
     Vhost(Result<u64, AmqpError>),
     Released,

@@ -1,11 +1,13 @@
 //! What keeps a client from filling the node's memory: it is not read from while it takes no answers, or while all
-//! connections together hold too much of what is not with its host yet ([`crate::incoming`]).
+//! connections together hold too much of what is not with its host yet ([`crate::incoming`]), or for a moment while it publishes
+//! faster than consumers can take ([`crate::pace`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
-use warren_types::{AmqpError, ReplyCode};
+use warren_types::{AmqpError, PublishToken, ReplyCode, SessionPublish};
 
 use super::{Done, OUT_MAX, Task, What};
 use crate::incoming::{FREE_BYTES, KEPT_WHILE_BLOCKED, PROGRESS_BYTES, Turn};
@@ -62,6 +64,12 @@ impl Task {
             let (broker, mailbox) = (self.caller.broker.clone(), self.caller.mailbox.clone());
             self.wait_for(What::Turn, async move { Done::Turn(broker.incoming().turn(mailbox).await) });
         }
+    }
+
+    /// How long it is to wait after these publishes to queues in memory.
+    pub(super) fn pause_after(&self, batch: &[(PublishToken, SessionPublish)]) -> Option<Duration> {
+        let queues = batch.iter().flat_map(|(_, publish)| &publish.queues);
+        self.caller.broker.hosts().paces().pause(queues)
     }
 
     pub(super) fn take_turn(&mut self, mut turn: Option<Turn>) {

@@ -108,6 +108,7 @@ pub struct Bench {
     pub records: Vec<Record>,
     pub loads: usize,
     pub deletes: Vec<QueueId>,
+    pub paces: Vec<(QueueId, u32)>,
     /// Dead letters in the shell's hands.
     pub letters: VecDeque<DeadLetter>,
     /// Sequences that were nacked.
@@ -138,6 +139,7 @@ impl Bench {
             records: Vec::new(),
             loads: 0,
             deletes: Vec::new(),
+            paces: Vec::new(),
             letters: VecDeque::new(),
             nacked: Vec::new(),
             frames: BTreeMap::new(),
@@ -235,6 +237,7 @@ impl Bench {
                 }
                 Output::DeadLetter(letter) => self.letters.push_back(*letter),
                 Output::DeleteQueue { queue } => self.deletes.push(queue),
+                Output::Pace { queue, pause_ms } => self.paces.push((queue, pause_ms)),
             }
         }
     }
