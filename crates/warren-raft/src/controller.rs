@@ -22,7 +22,7 @@ use crate::membership::{self, Wanted, members};
 use crate::node::Shared;
 use crate::transfer::{self, CAUGHT_UP};
 use crate::types::Member;
-use crate::{form, read, status};
+use crate::{forget, form, read, status};
 
 /// How often it looks, besides at every change of the catalogue.
 const LOOK: Duration = Duration::from_millis(250);
@@ -85,7 +85,7 @@ pub(crate) async fn shards_here(shared: &Shared) -> Result<Vec<ShardId>, StartEr
     let held = blocking(move || {
         let mut held = Vec::new();
         for shard in others {
-            if member::holds(&store, GroupId::from(shard))? {
+            if member::holds_log(&store, GroupId::from(shard))? {
                 held.push(shard);
             }
         }
@@ -100,6 +100,8 @@ struct Controller {
     shared: Arc<Shared>,
     /// Shards without members, since when.
     unborn: BTreeMap<ShardId, Instant>,
+    /// Replicas that have stopped, and when they may go.
+    retired: BTreeMap<ShardId, Instant>,
     last_transfer: Instant,
     /// Dead nodes whose transient queues were moved.
     moved: BTreeSet<NodeId>,
@@ -112,6 +114,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut controller = Controller {
         shared: Arc::clone(&shared),
         unborn: BTreeMap::new(),
+        retired: BTreeMap::new(),
         last_transfer: Instant::now(),
         moved: BTreeSet::new(),
         arranger: Arranger::default(),
@@ -168,14 +171,20 @@ impl Controller {
 
     /// One shard: started, initialised, its members as the catalogue says.
     async fn keep_shard(&mut self, record: &ShardRecord, addresses: &BTreeMap<u64, Member>) {
-        let (shared, shard) = (&self.shared, record.shard);
+        let (shared, shard) = (&Arc::clone(&self.shared), record.shard);
         let me = shared.options.node;
         let placed = record.replicas.contains(&me);
         let group = match shared.groups.get(GroupId::from(shard)) {
             Some(group) => group,
-            None if !placed => return,
+            None if !placed => {
+                self.forget(shard).await;
+                return;
+            }
             None => match shared.start_shard(shard).await {
-                Ok(group) => group,
+                Ok(group) => {
+                    self.retired.remove(&shard);
+                    group
+                }
                 Err(error) => {
                     shared.fail(&error.to_string());
                     return;
@@ -215,8 +224,8 @@ impl Controller {
 
     /// A replica that its group does not need any more stops. It is told by the leader's claim that exactly the others
     /// are its members; until then it takes part.
-    async fn retire(&self, record: &ShardRecord, group: &Arc<Group>) {
-        let shared = &self.shared;
+    async fn retire(&mut self, record: &ShardRecord, group: &Arc<Group>) {
+        let shared = Arc::clone(&self.shared);
         let elsewhere = shared.rumours.leader(group.id).is_some_and(|leader| leader != shared.options.node);
         if !elsewhere || !shared.rumours.is_settled(record.shard, &record.replicas) {
             return;
@@ -227,6 +236,28 @@ impl Controller {
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(group = %group.id, %error, "group not stopped in order");
         }
+        self.retired.insert(record.shard, Instant::now() + forget::AFTER);
+    }
+
+    /// A replica that has stopped goes, if its leader agrees.
+    async fn forget(&mut self, shard: ShardId) {
+        let Some(due) = self.retired.get(&shard).copied() else { return };
+        let shared = Arc::clone(&self.shared);
+        let leader = shared.rumours.leader(GroupId::from(shard));
+        let Some(leader) = leader.filter(|leader| *leader != shared.options.node && Instant::now() >= due)
+        else {
+            return;
+        };
+        match forget::forget(&shared, shard, leader).await {
+            Ok(true) => {
+                self.retired.remove(&shard);
+            }
+            Ok(false) => {
+                self.retired.insert(shard, Instant::now() + forget::AFTER);
+            }
+            Err(_) if shared.stop.is_cancelled() => {}
+            Err(reason) => shared.fail(&format!("what is left of shard {shard} cannot be deleted: {reason}")),
+        }
     }
 
     /// Whether nobody holds any log of the shard: it has never begun. All replicas say so; or, when one stays away, a
@@ -235,6 +266,9 @@ impl Controller {
     async fn may_initialise(&self, record: &ShardRecord, waited: bool) -> bool {
         let shared = &self.shared;
         let group = GroupId::from(record.shard);
+        if shared.guards.is_set(group) {
+            return false;
+        }
         let mut unheld = 1;
         for node in record.replicas.iter().filter(|node| **node != shared.options.node) {
             let asked = shared.peers.call(*node, group, kind::HOLDS, Bytes::new(), HOLDS).await;

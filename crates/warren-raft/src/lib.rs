@@ -13,6 +13,7 @@ mod checkpoint;
 mod controller;
 mod error;
 mod failover;
+mod forget;
 mod form;
 mod group;
 mod groups;

@@ -14,6 +14,7 @@ use warren_types::{GroupId, NodeId};
 
 use crate::apply::Machine;
 use crate::blocking;
+use crate::forget;
 use crate::form;
 use crate::group::Group;
 use crate::node::Shared;
@@ -40,6 +41,8 @@ pub(crate) mod kind {
     pub(crate) const HOLDS: u32 = 10;
     /// Am I a member?
     pub(crate) const STANDING: u32 = 11;
+    /// Does anybody count on my replica of the group?
+    pub(crate) const NEEDED: u32 = 12;
 }
 
 /// The service; gone with its node.
@@ -88,6 +91,10 @@ impl MemberService for Service {
                 let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
                 Ok(standing::answer(&shared, from))
             }
+            kind::NEEDED => {
+                let (_, group) = self.group(from, group)?;
+                Ok(forget::answer(&group, from))
+            }
             kind::HOLDS => {
                 let shared = self.0.upgrade().ok_or(CallError::Stopping)?;
                 let holds = blocking(move || holds(&shared.store, group)).await;
@@ -103,16 +110,14 @@ impl MemberService for Service {
                 }
                 Ok(wire::encode_append_response(&response))
             }
-            kind::VOTE => {
-                let (_, group) = self.group(from, group)?;
+            kind::VOTE | kind::PRE_VOTE => {
+                let (shared, group) = self.group(from, group)?;
                 let request = wire::decode_vote_request(payload).map_err(not_understood)?;
-                let response = group.raft.vote(request).await.map_err(stopped)?;
-                Ok(wire::encode_vote_response(&response))
-            }
-            kind::PRE_VOTE => {
-                let (_, group) = self.group(from, group)?;
-                let request = wire::decode_vote_request(payload).map_err(not_understood)?;
-                let response = group.raft.pre_vote(request).await.map_err(stopped)?;
+                let response = match forget::refusal(&shared, &group, &request).await {
+                    Some(refusal) => refusal,
+                    None if kind == kind::VOTE => group.raft.vote(request).await.map_err(stopped)?,
+                    None => group.raft.pre_vote(request).await.map_err(stopped)?,
+                };
                 Ok(wire::encode_vote_response(&response))
             }
             kind::TRANSFER => {
@@ -165,7 +170,13 @@ impl MemberService for Service {
 }
 
 /// Whether any log of the group is or was here, started or not. Blocks.
-pub(crate) fn holds(store: &Store, group: GroupId) -> Result<bool, StoreError> {
+fn holds(store: &Store, group: GroupId) -> Result<bool, StoreError> {
+    let was = group.shard().map(|shard| store.guard(shard)).transpose()?.flatten();
+    Ok(was.is_some() || holds_log(store, group)?)
+}
+
+/// Whether any log of the group is here, started or not. Blocks.
+pub(crate) fn holds_log(store: &Store, group: GroupId) -> Result<bool, StoreError> {
     let log = store.log(group)?;
     Ok(log.first_last().is_some() || log.purged().is_some())
 }

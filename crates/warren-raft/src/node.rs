@@ -19,6 +19,7 @@ use crate::apply::catalogue::CatalogueMachine;
 use crate::apply::shard::ShardMachine;
 use crate::blocking;
 use crate::budget::Budget;
+use crate::forget::{self, Guards};
 use crate::form::Promise;
 use crate::group::{self, Group};
 use crate::groups::Groups;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) belongs: AtomicBool,
     /// Groups whose membership is being changed.
     pub(crate) changing: Mutex<BTreeSet<GroupId>>,
+    /// What replicas that were deleted here have promised.
+    pub(crate) guards: Guards,
     /// Why a cluster did not take this node in, said once.
     pub(crate) refusal: Mutex<String>,
     events: mpsc::Sender<Leadership>,
@@ -107,8 +110,9 @@ impl Shared {
     /// Recovers and starts a shard that the catalogue places here.
     pub(crate) async fn start_shard(self: &Arc<Self>, shard: ShardId) -> Result<Arc<Group>, StartError> {
         let id = GroupId::from(shard);
-        let store = self.store.clone();
+        let (store, shared) = (self.store.clone(), Arc::clone(self));
         let recovered = blocking(move || {
+            forget::recall(&store, &shared.guards, shard)?;
             let replica = store.replica(shard).map_err(|error| error.to_string())?;
             ShardMachine::recover(replica).map_err(|error| error.to_string())
         });
@@ -183,6 +187,7 @@ impl RaftNode {
             checkpointing: tokio::sync::Mutex::new(()),
             belongs: AtomicBool::new(false),
             changing: Mutex::default(),
+            guards: Guards::default(),
             refusal: Mutex::default(),
             events,
             fatal: watch::Sender::new(None),

@@ -136,23 +136,51 @@ fn a_dead_node_is_removed_and_refused_when_it_comes_back() {
     wait_for("the loss is noticed", || world.node(0).raft.removal_hazard(world.ids[1]).is_some());
 }
 
+/// Nothing of any shard is on a node's disk but what its former replica has promised.
+fn wait_deleted(world: &World, node: usize) {
+    wait_for("what was there is deleted", || {
+        (1..=world.options.shards).all(|shard| {
+            let store = &world.node(node).store;
+            let log = store.log(GroupId(shard)).unwrap();
+            log.first_last().is_none()
+                && log.vote().is_some()
+                && store.guard(ShardId(shard)).unwrap().is_some()
+        })
+    });
+}
+
 #[test]
-fn a_drained_node_leads_nothing_and_gets_its_share_back() {
+fn a_drained_node_leads_nothing_keeps_nothing_and_gets_its_share_back() {
     let mut world = World::alone(4);
+    world.publish(SHARD, 3, 1..=20, 100);
     (1..4).for_each(|node| world.start(node));
     wait_settled(&world, 0, 3);
-    set_duty(&world, 1, 0, Duty::Drained);
     let drained = world.ids[0];
-    wait_for("its replicas are elsewhere", || {
-        placed(&world, 1).iter().all(|shard| !shard.contains(&drained))
-    });
-    wait_settled(&world, 1, 3);
-    wait_for("its replicas have stopped", || world.node(0).raft.groups_status().len() == 1);
-    world.publish(SHARD, 3, 1..=20, 100);
-    set_duty(&world, 1, 0, Duty::Full);
-    wait_for("it holds some again", || placed(&world, 1).iter().any(|shard| shard.contains(&drained)));
-    wait_settled(&world, 1, 3);
-    world.publish(SHARD, 3, 21..=40, 100);
+    let mut last = 20;
+    for _ in 0..2 {
+        set_duty(&world, 1, 0, Duty::Drained);
+        wait_for("its replicas are elsewhere", || {
+            placed(&world, 1).iter().all(|shard| !shard.contains(&drained))
+        });
+        wait_settled(&world, 1, 3);
+        wait_for("its replicas have stopped", || world.node(0).raft.groups_status().len() == 1);
+        wait_deleted(&world, 0);
+        world.publish(SHARD, 3, last + 1..=last + 20, 100);
+        world.stop(0);
+        world.start(0);
+        wait_for("it is back", || world.node(0).raft.has_majority());
+        assert_eq!(world.node(0).raft.groups_status().len(), 1, "nothing of what is gone");
+        set_duty(&world, 1, 0, Duty::Full);
+        wait_for("it holds some again", || placed(&world, 1).iter().any(|shard| shard.contains(&drained)));
+        wait_settled(&world, 1, 3);
+        world.publish(SHARD, 3, last + 21..=last + 40, 100);
+        last += 40;
+        let holders = placed(&world, 1)[0].clone();
+        wait_for("each holder has every message once", || {
+            let holders = (0..4).filter(|node| holders.contains(&world.ids[*node]));
+            holders.into_iter().all(|node| messages(&world, node) == usize::try_from(last).unwrap())
+        });
+    }
 }
 
 #[test]

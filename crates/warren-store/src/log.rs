@@ -137,6 +137,15 @@ impl GroupLog {
         });
     }
 
+    /// Forgets everything but the vote, as if the log had never begun.
+    pub(crate) fn forget(&self, done: Done) {
+        self.submit(0, done, |state| {
+            let freed = state.forget();
+            self.0.core.tail_bytes.fetch_sub(freed, Ordering::Relaxed);
+            Ok(Work::Forget)
+        });
+    }
+
     /// The last saved vote.
     #[must_use]
     pub fn vote(&self) -> Option<Bytes> {
@@ -325,6 +334,7 @@ impl Log {
             Work::Committed(committed) => records.push((head(Kind::Committed, 0), committed.clone())),
             Work::Truncate { from } => records.push((head(Kind::Truncate, *from), Bytes::new())),
             Work::Purge { first, marker } => records.push((head(Kind::Purge, *first), marker.clone())),
+            Work::Forget => records.push((head(Kind::Forget, 0), Bytes::new())),
             Work::Barrier => {}
         }
     }

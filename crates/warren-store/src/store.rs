@@ -1,5 +1,7 @@
 //! The node's store: opens the database, starts the log writer, hands out logs and replicas, writes checkpoints.
 
+mod forget;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -116,6 +118,10 @@ impl Store {
         let floor = read_place(&self.0.core.rocks, group)?.map(|place| place.moved);
         let log = Arc::new(Log::open(group, Arc::clone(&self.0.core), floor)?);
         logs.insert(group, Arc::clone(&log));
+        drop(logs);
+        if let Some(shard) = group.shard() {
+            self.forget_on(shard)?;
+        }
         Ok(GroupLog(log))
     }
 

@@ -39,6 +39,8 @@ pub(crate) enum Work {
         first: u64,
         marker: Bytes,
     },
+    /// Everything but the vote goes.
+    Forget,
     /// Nothing: its `done` tells that everything before it is written.
     Barrier,
 }
@@ -52,6 +54,7 @@ impl Work {
             | Self::Append { .. }
             | Self::Truncate { .. }
             | Self::Purge { .. }
+            | Self::Forget
             | Self::Barrier => false,
         }
     }

@@ -101,6 +101,13 @@ impl LogState {
         before - self.tail_bytes
     }
 
+    /// Removes everything but the vote. Returns the bytes that the tail shrank.
+    pub(crate) fn forget(&mut self) -> usize {
+        let (vote, lineage) = (self.vote.take(), self.lineage + 1);
+        let before = std::mem::replace(self, Self { vote, lineage, ..Self::default() });
+        before.tail_bytes
+    }
+
     /// Bytes of the tail that are on disk, too.
     pub(crate) fn evictable_bytes(&self) -> usize {
         let undurable = self.next.saturating_sub(self.durable_next.max(self.tail_first()));

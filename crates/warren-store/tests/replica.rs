@@ -587,3 +587,34 @@ fn only_records_are_read_as_records() {
     assert_eq!(world.store.log(G).unwrap().get(LogIndex(1)).unwrap(), Some(blank));
     assert_eq!(world.checkpoint(1), 1);
 }
+
+/// What is here of the shard: entries in its log, messages and shared bodies in the store.
+fn kept(store: &Store) -> (Option<(LogIndex, LogIndex)>, (u64, u64)) {
+    (store.log(G).unwrap().first_last(), store.replica(SHARD).unwrap().stored().unwrap())
+}
+
+#[test]
+fn a_replica_that_is_forgotten_leaves_its_vote_and_a_guard_and_begins_anew() {
+    let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = World::open(dir.path());
+    let vote = Bytes::from_static(b"my vote");
+    wait(|done| world.store.log(G).unwrap().save_vote(vote.clone(), done)).unwrap();
+    for seq in 1..=20 {
+        world.ops([enqueue(1, seq, &[(&[Q1, Q2], "in both"), (&[Q1], "in one")])]);
+    }
+    world.checkpoint(10);
+    world.ops([enqueue(1, 41, &[(&[Q1], "later")])]);
+    assert_ne!(kept(&world.store), (None, (0, 0)));
+    let World { store, replica, .. } = world;
+    drop(replica);
+    store.forget(SHARD, b"guard").unwrap();
+    crash_image(dir.path(), image.path());
+    for store in [store, open(image.path())] {
+        assert_eq!(kept(&store), (None, (0, 0)));
+        let log = store.log(G).unwrap();
+        assert_eq!((log.vote(), log.purged(), log.committed()), (Some(vote.clone()), None, None));
+        assert_eq!(store.replica(SHARD).unwrap().applied(), (LogIndex(0), Term(0)));
+        assert_eq!(store.guard(SHARD).unwrap().as_deref(), Some(&b"guard"[..]));
+        assert_eq!(store.guard(ShardId(2)).unwrap(), None);
+    }
+}

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Dropped,
     /// The log goes on in segment `index`: should that be gone, something is lost.
     Next,
+    /// Everything of the group is removed but its vote.
+    Forget,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::Purge => 6,
             Self::Dropped => 7,
             Self::Next => 8,
+            Self::Forget => 9,
         }
     }
 
@@ -64,6 +67,7 @@ impl Kind {
             6 => Self::Purge,
             7 => Self::Dropped,
             8 => Self::Next,
+            9 => Self::Forget,
             _ => return None,
         })
     }

@@ -136,6 +136,11 @@ impl Groups {
                 group.next = group.next.max(group.first);
                 group.purged = Some(payload.clone());
             }
+            Kind::Forget => {
+                let vote = group.vote.take();
+                let gone = std::mem::replace(group, Group { vote, ..Group::default() });
+                gone.places.into_values().for_each(|old| free(live, old));
+            }
             Kind::Dropped | Kind::Next => {}
         }
     }

@@ -202,7 +202,9 @@ fn read_batch(bytes: &Bytes, segment: u64, at: u64, number: u64, records: &mut V
             let payload = from + HEAD_BYTES..from + HEAD_BYTES + length;
             let payload = match head.kind {
                 // Only its place is kept.
-                Kind::Entry | Kind::Moved | Kind::Truncate | Kind::Dropped | Kind::Next => Bytes::new(),
+                Kind::Entry | Kind::Moved | Kind::Truncate | Kind::Dropped | Kind::Next | Kind::Forget => {
+                    Bytes::new()
+                }
                 Kind::Vote | Kind::Committed | Kind::Purge => Bytes::copy_from_slice(bytes.get(payload)?),
             };
             records.push((head, place, payload));

@@ -171,6 +171,7 @@ enum Step {
     Vote { group: u32, vote: u8 },
     Truncate { group: u32, back: u8 },
     Purge { group: u32, keep: u8 },
+    Forget { group: u32 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -181,6 +182,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (group(), any::<u8>()).prop_map(|(group, vote)| Step::Vote { group, vote }),
         1 => (group(), 1_u8..4).prop_map(|(group, back)| Step::Truncate { group, back }),
         4 => (1_u32..3, 0_u8..3).prop_map(|(group, keep)| Step::Purge { group, keep }),
+        1 => group().prop_map(|group| Step::Forget { group }),
     ]
 }
 
@@ -230,8 +232,16 @@ fn batch(world: &mut World, steps: &[Step], stamp: &mut u64) -> Vec<Record> {
                 model.purged = Some(marker.clone());
                 records.push((Head::of(Kind::Purge, group, first), marker));
             }
+            Step::Forget { group } => {
+                let group = GroupId(*group);
+                let model = world.entry(group).or_default();
+                *model = Model { vote: model.vote.take(), ..Model::default() };
+                records.push((Head::of(Kind::Forget, group, 0), Bytes::new()));
+            }
         }
     }
+    // Of a group without a vote nothing is left.
+    world.retain(|_, model| *model != Model::default());
     records
 }
 
