@@ -403,10 +403,10 @@ impl HostLeader {
         reason: SettleReason,
     ) {
         if let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.stream.is_some()) {
-            queue.stream_settle(session, ranges);
+            queue.stream_settle(session, ranges, reason == SettleReason::Acked);
             touch(queue, &mut self.touched);
         } else if let Some(queue) = self.queues.get_mut(&id) {
-            let settled = queue.settle(session, ranges);
+            let settled = queue.settle(session, ranges, reason == SettleReason::Acked);
             touch(queue, &mut self.touched);
             if reason == SettleReason::Rejected && queue.dead_letters() {
                 for position in settled.iter().flat_map(|range| range.iter()) {
@@ -429,7 +429,7 @@ impl HostLeader {
     ) {
         if let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.stream.is_some()) {
             // Nothing goes back: it is there for everybody.
-            queue.stream_settle(session, ranges);
+            queue.stream_settle(session, ranges, false);
             touch(queue, &mut self.touched);
         } else if let Some(queue) = self.queues.get_mut(&id) {
             let given = queue.give_back(session, ranges, how);
@@ -664,6 +664,7 @@ impl HostLeader {
             queue.expire(now, &mut self.cache);
         }
         queue.enforce_limits(&mut self.cache);
+        queue.meter.look(now);
         if queue.waits_for_mark {
             self.awaiting_mark.insert(id);
         }

@@ -5,7 +5,7 @@ use prost::Message as _;
 use warren_types::{Position, QueueId, RequestId, SessionId, SubscriptionId};
 
 use super::wire::{MAX_ITEMS, bounded, check_length, malformed, message_from, short};
-use super::{Answer, Counts, DeleteOutcome, Delivery, LeaderFrame, SubscribeOutcome};
+use super::{Answer, Counts, DeleteOutcome, Delivery, LeaderFrame, SubscribeOutcome, Tally};
 use crate::DecodeError;
 use crate::generated::session as wire;
 
@@ -201,7 +201,31 @@ fn counts_to(counts: &Counts) -> wire::Counts {
             session: session.0,
             subscription: subscription.0,
         }),
+        total: tally_to(counts.total),
+        recent: tally_to(counts.recent),
+        recent_ms: counts.recent_ms,
     }
+}
+
+/// A queue in which nothing has happened says nothing of it: there may be many.
+fn tally_to(tally: Tally) -> Option<wire::Tally> {
+    let Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack } = tally;
+    (tally != Tally::default()).then_some(wire::Tally {
+        publish,
+        deliver,
+        deliver_no_ack,
+        get,
+        get_no_ack,
+        get_empty,
+        redeliver,
+        ack,
+    })
+}
+
+fn tally_from(tally: Option<wire::Tally>) -> Tally {
+    let wire::Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack } =
+        tally.unwrap_or_default();
+    Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack }
 }
 
 fn counts_from(counts: &wire::Counts) -> Counts {
@@ -213,6 +237,9 @@ fn counts_from(counts: &wire::Counts) -> Counts {
         ready_bytes: counts.ready_bytes,
         delayed: counts.delayed,
         active: counts.active.map(|active| (SessionId(active.session), SubscriptionId(active.subscription))),
+        total: tally_from(counts.total),
+        recent: tally_from(counts.recent),
+        recent_ms: counts.recent_ms,
     }
 }
 

@@ -140,6 +140,18 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
         ready_bytes: 5,
         delayed: 6,
         active: Some((SessionId(7), SubscriptionId(8))),
+        total: Tally {
+            publish: 9,
+            deliver: 10,
+            deliver_no_ack: 11,
+            get: 12,
+            get_no_ack: 13,
+            get_empty: 14,
+            redeliver: 15,
+            ack: 16,
+        },
+        recent: Tally::default(),
+        recent_ms: 17,
     };
     for answer in [
         Answer::Got { delivery: Some(delivery()), remaining: 4 },

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_proto::session::{Delivery, Subscribe};
-use warren_types::{SessionId, SubscriptionId};
+use warren_types::{AckMode, SessionId, SubscriptionId};
 
 /// A consumer's name on a host.
 pub(crate) type ConsumerKey = (SessionId, SubscriptionId);
@@ -26,6 +26,8 @@ pub(crate) struct Consumer {
     pub(crate) prefetch: u32,
     pub(crate) exclusive: bool,
     pub(crate) priority: i32,
+    /// Its home settles as it delivers.
+    pub(crate) automatic: bool,
     /// What it holds.
     pub(crate) unacked: u32,
     /// Sent and not yet credited.
@@ -133,6 +135,7 @@ impl Consumers {
             prefetch: subscribe.prefetch,
             exclusive: subscribe.exclusive,
             priority: subscribe.priority,
+            automatic: subscribe.ack_mode == AckMode::Automatic,
             unacked: old.map_or(0, |old| old.unacked),
             transit_messages: 0,
             transit_bytes: 0,
@@ -263,6 +266,11 @@ impl Consumers {
         self.in_transit = self.in_transit.saturating_add(bytes);
         consumer.outbox.push(delivery);
         true
+    }
+
+    /// Whether its home settles as it delivers.
+    pub(crate) fn is_automatic(&self, key: ConsumerKey) -> bool {
+        self.all.get(&key).is_some_and(|consumer| consumer.automatic)
     }
 
     /// What was chosen for the consumer in this flush.

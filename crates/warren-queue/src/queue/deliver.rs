@@ -53,6 +53,7 @@ impl Queue {
                 Head::InWindow | Head::InBack | Head::AwaitsMark => self.lane_mut(id).pop(),
                 Head::NotLoaded => return,
                 Head::Empty => {
+                    self.meter.total.get_empty += self.gets.len() as u64;
                     handed.gets.extend(self.gets.drain(..).map(|get| (get, None, 0)));
                     return;
                 }
@@ -70,12 +71,15 @@ impl Queue {
     fn hand_out(&mut self, ready: Ready, handed: &mut Handed) {
         let position = ready.position;
         let (size, body) = (size_of(&ready.message), body_of(&ready.message));
-        let holder = |session, subscription| Holder {
+        let redelivered = ready.redelivered;
+        let holder = |session, subscription, automatic| Holder {
             session,
             subscription,
             size: u32::try_from(body).unwrap_or(u32::MAX),
-            redelivered: ready.redelivered,
+            redelivered,
+            automatic,
         };
+        self.meter.total.redeliver += u64::from(redelivered);
         self.ready_bytes = self.ready_bytes.saturating_sub(body);
         let lane = self.lane_at(position);
         lane.delivered_to = lane.delivered_to.max(position);
@@ -92,15 +96,18 @@ impl Queue {
             (true, false) | (false, _) => 0,
         };
         if let Some(get) = self.gets.pop_front() {
-            self.unacked.insert(position, holder(get.session, None));
+            self.unacked.insert(position, holder(get.session, None, get.automatic));
+            let total = &mut self.meter.total;
+            *(if get.automatic { &mut total.get_no_ack } else { &mut total.get }) += 1;
             let remaining = self.ready();
             handed.gets.push((get, Some(delivery(ready, acquired_count)), remaining));
             return;
         }
         let mut first_for_it = false;
-        let redelivered = ready.redelivered;
+        let mut automatic = false;
         let served = self.consumers.serve(|_, consumer| {
             first_for_it = consumer.outbox.is_empty();
+            automatic = consumer.automatic;
             consumer.outbox.push(delivery(ready, acquired_count));
             size
         });
@@ -112,15 +119,9 @@ impl Queue {
             handed.consumers.push(key);
         }
         let (session, subscription) = key;
-        self.unacked.insert(
-            position,
-            Holder {
-                session,
-                subscription: Some(subscription),
-                size: u32::try_from(body).unwrap_or(u32::MAX),
-                redelivered,
-            },
-        );
+        let total = &mut self.meter.total;
+        *(if automatic { &mut total.deliver_no_ack } else { &mut total.deliver }) += 1;
+        self.unacked.insert(position, holder(session, Some(subscription), automatic));
     }
 }
 

@@ -16,6 +16,7 @@ impl Queue {
         now: UnixMillis,
         cache: &mut Cache,
     ) {
+        self.meter.total.publish += 1;
         if self.stream.is_some() {
             self.stream_committed(position, message);
             return;

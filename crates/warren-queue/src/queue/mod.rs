@@ -28,6 +28,7 @@ mod dying;
 mod enqueue;
 mod history;
 mod lane;
+mod meter;
 mod policy;
 mod priority;
 mod recover;
@@ -71,6 +72,8 @@ pub(crate) struct Holder {
     pub(crate) size: u32,
     /// It was `redelivered` when it went out.
     pub(crate) redelivered: bool,
+    /// The home settles it as it hands it over: no client acknowledges it.
+    pub(crate) automatic: bool,
 }
 
 impl Holder {
@@ -95,6 +98,8 @@ pub(crate) struct Ready {
 pub(crate) struct Get {
     pub(crate) session: SessionId,
     pub(crate) request: RequestId,
+    /// What it takes is not acknowledged.
+    pub(crate) automatic: bool,
 }
 
 /// One queue.
@@ -162,6 +167,7 @@ pub(crate) struct Queue {
     pub(crate) stream: Option<Box<Stream>>,
     /// When it last had a consumer or a `basic.get`.
     pub(crate) last_used: UnixMillis,
+    pub(crate) meter: meter::Meter,
 }
 
 impl Queue {
@@ -189,7 +195,15 @@ impl Queue {
             ready_bytes: if self.ready() == 0 { 0 } else { self.ready_bytes },
             delayed: self.delayed.as_ref().map_or(0, |delayed| delayed.len()) + self.resting.len(),
             active: self.consumers.active(),
+            total: self.meter.total,
+            ..Counts::default()
         }
+    }
+
+    /// The same with what has happened lately.
+    pub(crate) fn counts_at(&self, now: UnixMillis) -> Counts {
+        let (recent, recent_ms) = self.meter.recent(now);
+        Counts { recent, recent_ms, ..self.counts() }
     }
 }
 

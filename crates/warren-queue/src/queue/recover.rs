@@ -48,6 +48,7 @@ impl Queue {
             window: None,
             stream: None,
             last_used: now,
+            meter: super::meter::Meter::default(),
         }
     }
 
@@ -170,7 +171,10 @@ impl Queue {
     fn hold(&mut self, session: SessionId, subscription: Option<SubscriptionId>, range: PositionRange) {
         for position in range.iter() {
             // The client has it already, so when it comes back it is `redelivered`, whatever it was before.
-            self.unacked.insert(position, Holder { session, subscription, size: 0, redelivered: true });
+            self.unacked.insert(
+                position,
+                Holder { session, subscription, size: 0, redelivered: true, automatic: false },
+            );
         }
     }
 }

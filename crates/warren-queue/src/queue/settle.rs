@@ -18,9 +18,16 @@ pub(crate) struct GiveBack {
 
 impl Queue {
     /// Settles what the session holds of these ranges; returns what that was, ascending. Credit returns at once.
-    pub(crate) fn settle(&mut self, session: SessionId, ranges: &[PositionRange]) -> Vec<PositionRange> {
+    /// `acked`: where a client has the say, it has acknowledged them.
+    pub(crate) fn settle(
+        &mut self,
+        session: SessionId,
+        ranges: &[PositionRange],
+        acked: bool,
+    ) -> Vec<PositionRange> {
         let mut settled = Vec::new();
-        self.take_held(session, ranges, |queue, position, _| {
+        self.take_held(session, ranges, |queue, position, holder| {
+            queue.meter.total.ack += u64::from(acked && !holder.automatic);
             queue.live = queue.live.saturating_sub(1);
             if !queue.counts.is_empty() {
                 queue.counts.remove(&position);

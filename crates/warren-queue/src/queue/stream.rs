@@ -187,7 +187,7 @@ impl Queue {
     }
 
     /// A reader is done with deliveries: it has room for more.
-    pub(crate) fn stream_settle(&mut self, session: SessionId, ranges: &[PositionRange]) {
+    pub(crate) fn stream_settle(&mut self, session: SessionId, ranges: &[PositionRange], acked: bool) {
         let Some(stream) = self.stream.as_deref_mut() else { return };
         for range in ranges {
             let slot = |subscription: SubscriptionId| subscription.0 << PLACE_BITS >> PLACE_BITS;
@@ -196,10 +196,13 @@ impl Queue {
             let Some((key, reader)) = stream.readers.iter_mut().find(of_slot) else { continue };
             let taken = reader.held.take_range(lane::stored_range(*range));
             let count: u64 = taken.iter().map(|range| range.count()).sum();
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            let mut automatic = false;
+            let freed = u32::try_from(count).unwrap_or(u32::MAX);
             self.consumers.update(*key, |consumer| {
-                consumer.unacked = consumer.unacked.saturating_sub(count);
+                automatic = consumer.automatic;
+                consumer.unacked = consumer.unacked.saturating_sub(freed);
             });
+            self.meter.total.ack += if acked && !automatic { count } else { 0 };
         }
     }
 

@@ -12,9 +12,14 @@ impl HostLeader {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.serve_readers();
         for ((session, subscription), deliveries) in queue.take_outboxes() {
+            let automatic = queue.consumers.is_automatic((session, subscription));
+            let total = &mut queue.meter.total;
+            *(if automatic { &mut total.deliver_no_ack } else { &mut total.deliver }) +=
+                deliveries.len() as u64;
             let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
             self.sessions.send(session, frame, outputs);
         }
+        queue.meter.look(now);
         queue.retain(now);
         let read = queue.stream_read_wanted();
         for (session, request, answer) in queue.take_browsed() {

@@ -1,7 +1,7 @@
 //! Questions of a home: get, counts, purge, may it be deleted, what is in it.
 
 use warren_proto::session::{Answer, Ask, Counts, DeleteOutcome, Delivery, LeaderFrame};
-use warren_types::{QueueId, RequestId, SessionId, UnixMillis};
+use warren_types::{AckMode, QueueId, RequestId, SessionId, UnixMillis};
 
 use super::{HostLeader, touch};
 use crate::queue::{Browse, Get};
@@ -87,7 +87,7 @@ impl HostLeader {
         ask: &Ask,
     ) -> Option<Answer> {
         match ask {
-            Ask::Get { queue, ack_mode: _ } => {
+            Ask::Get { queue, ack_mode } => {
                 let Some(queue) = self.queue(now, *queue, directory) else {
                     return Some(Answer::NoQueue);
                 };
@@ -95,7 +95,8 @@ impl HostLeader {
                     // Homes refuse it; nothing is taken from a stream.
                     return Some(Answer::Got { delivery: None, remaining: 0 });
                 }
-                queue.gets.push_back(Get { session, request });
+                let automatic = *ack_mode == AckMode::Automatic;
+                queue.gets.push_back(Get { session, request, automatic });
                 queue.last_used = now;
                 let id = queue.id;
                 self.touch(id);
@@ -120,7 +121,7 @@ impl HostLeader {
             Ask::CheckDelete { queue, if_unused, if_empty } => {
                 Some(self.check_delete(now, directory, *queue, *if_unused, *if_empty))
             }
-            Ask::List => Some(Answer::List(self.list())),
+            Ask::List => Some(Answer::List(self.queues.values().map(|queue| queue.counts_at(now)).collect())),
             Ask::Browse { queue, after, max_messages } => {
                 let Some(queue) = self.queue(now, *queue, directory) else {
                     return Some(Answer::NoQueue);
@@ -142,7 +143,7 @@ impl HostLeader {
         directory: &dyn QueueDirectory,
     ) -> Option<Counts> {
         if !uses {
-            return self.counts(id);
+            return self.queues.get(&id).map(|queue| queue.counts_at(now));
         }
         let begins = !self.queues.contains_key(&id)
             && directory.settings(id).is_some_and(|settings| settings.expires_ms.is_some());
@@ -151,7 +152,7 @@ impl HostLeader {
         }
         let queue = self.queues.get_mut(&id)?;
         queue.last_used = now;
-        Some(queue.counts())
+        Some(queue.counts_at(now))
     }
 
     /// Empties the queue of what is ready; answered once that is recorded.
