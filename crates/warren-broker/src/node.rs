@@ -133,6 +133,7 @@ pub struct Node {
     connections: TaskTracker,
     amqp: Vec<SocketAddr>,
     amqps: Vec<SocketAddr>,
+    amqps_tls: Option<ServerTls>,
 }
 
 impl Node {
@@ -180,6 +181,7 @@ impl Node {
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
         };
         (started.amqp, started.amqps) = (addresses(&amqp), addresses(&amqps));
+        started.amqps_tls.clone_from(&amqps_tls);
         let listeners = amqp.into_iter().map(|listener| (listener, None));
         for (listener, tls) in
             listeners.chain(amqps.into_iter().map(|listener| (listener, amqps_tls.clone())))
@@ -313,6 +315,7 @@ impl Node {
             connections: TaskTracker::new(),
             amqp: Vec::new(),
             amqps: Vec::new(),
+            amqps_tls: None,
         };
         Ok((started, services))
     }
@@ -327,6 +330,12 @@ impl Node {
     #[must_use]
     pub fn amqp_addresses(&self) -> &[SocketAddr] {
         &self.amqp
+    }
+
+    /// The certificates of the listeners with TLS, if there are such.
+    #[must_use]
+    pub fn amqps_tls(&self) -> Option<&ServerTls> {
+        self.amqps_tls.as_ref()
     }
 
     /// Where clients connect with TLS, with the ports that were given out.

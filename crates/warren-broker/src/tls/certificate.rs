@@ -10,6 +10,8 @@ pub struct Certificate {
     pub issuer: Subject,
     /// From when to when it counts, as `2026-01-31T00:00:00Z - 2027-01-31T00:00:00Z`.
     pub validity: String,
+    /// The end of that.
+    pub expires: String,
 }
 
 /// A distinguished name.
@@ -62,7 +64,7 @@ impl Certificate {
         let mut validity = Der(body.expect(SEQUENCE)?);
         let (from, to) = (time(validity.next()?)?, time(validity.next()?)?);
         let subject = Subject::parse(body.expect(SEQUENCE)?)?;
-        Some(Self { subject, issuer, validity: format!("{from} - {to}") })
+        Some(Self { subject, issuer, validity: format!("{from} - {to}"), expires: to })
     }
 }
 
@@ -249,6 +251,7 @@ mod tests {
         assert_eq!(parsed.issuer, parsed.subject);
         assert_eq!(parsed.subject.common_name().unwrap(), "#cliänt ");
         assert_eq!(parsed.validity, "2026-01-31T00:00:00Z - 2056-12-01T00:00:00Z");
+        assert_eq!(parsed.expires, "2056-12-01T00:00:00Z");
         let nameless = Certificate::parse(&certificate(&[(DnType::OrganizationName, "x")])).unwrap();
         assert_eq!(nameless.subject.common_name(), None);
     }

@@ -80,6 +80,15 @@ pub enum HandshakeError {
     Refused(io::Error),
 }
 
+/// When a listener's certificates run out, as `2027-01-31T00:00:00Z`, and the files that they are in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expiries {
+    /// The server's certificate and those between it and its authority.
+    pub certificate: (PathBuf, Vec<String>),
+    /// The authority for clients' certificates, if they are asked.
+    pub authority: Option<(PathBuf, Vec<String>)>,
+}
+
 /// A listener's TLS. A cheap handle; each handshake uses what the files said last.
 #[derive(Clone)]
 pub struct ServerTls(Arc<Inner>);
@@ -118,6 +127,23 @@ impl ServerTls {
         let config = Arc::new(configure(&self.0.files, &texts)?);
         *self.0.current.write() = (texts, config);
         Ok(true)
+    }
+
+    /// When what it uses now runs out.
+    #[must_use]
+    pub fn expiries(&self) -> Expiries {
+        let current = self.0.current.read();
+        let of = |path: &PathBuf, number: usize| {
+            let text = current.0.get(number).map(Vec::as_slice).unwrap_or_default();
+            // They were read before: else there were no listener.
+            let certificates = read_certificates(path, text).unwrap_or_default();
+            let parsed = certificates.iter().filter_map(|der| Certificate::parse(der));
+            (path.clone(), parsed.map(|certificate| certificate.expires).collect())
+        };
+        Expiries {
+            certificate: of(&self.0.files.certificate, 0),
+            authority: self.0.files.authority.as_ref().map(|path| of(path, 2)),
+        }
     }
 
     /// The server's side of a handshake.
