@@ -8,7 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use warren_types::{AmqpError, FieldTable, NodeId, QueueSpec, ShardId};
 
-pub use self::clients::{AfterGet, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo, GotInfo, PublishInfo};
+pub use warren_proto::session::Tally;
+
+pub use self::clients::{
+    AfterGet, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo, Flow, GotInfo, PublishInfo, Traffic,
+};
 pub use self::settings::{
     ParameterRecord, Settings, TopicPermissionRecord, UserLimits, VhostLimits, VhostMetadata,
 };
@@ -30,6 +34,10 @@ pub struct QueueInfo {
     pub ready_bytes: Option<u64>,
     /// Messages whose time has not come.
     pub delayed: Option<u64>,
+    /// What has happened in it since its leader leads it; `None` as for `ready`.
+    pub total: Option<Tally>,
+    /// Of that, what happened lately, and in how many milliseconds.
+    pub recent: (Tally, u64),
     /// The single active consumer: its home's session, and its number there.
     pub active: Option<(u64, u64)>,
     /// The node that hosts it now: its shard's leader, or the node that keeps a transient queue.

@@ -32,6 +32,7 @@ mod session;
 mod stalled;
 pub mod tls;
 mod trace;
+mod traffic;
 
 pub use alarm::{AlarmSet, Resources};
 pub use config::{BrokerConfig, LoginFrom, MemoryWatermark};

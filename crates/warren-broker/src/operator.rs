@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod properties;
 mod settings;
+mod trace;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -88,6 +89,8 @@ impl Operator {
             consumers: counts.map(|counts| counts.consumers),
             ready_bytes: counts.map(|counts| counts.ready_bytes),
             delayed: counts.map(|counts| counts.delayed),
+            total: counts.map(|counts| counts.total),
+            recent: counts.map(|counts| (counts.recent, counts.recent_ms)).unwrap_or_default(),
             active: counts
                 .and_then(|counts| counts.active)
                 .map(|(session, subscription)| (session.0, subscription.0)),

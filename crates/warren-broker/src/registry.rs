@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
-use warren_proto::operate::ClientCounts;
+use warren_proto::operate::{ClientCounts, Traffic};
 use warren_types::{AmqpError, ConnectionId, PublishToken, QueueHost, QueueId, SubscriptionId};
 
 use warren_proto::session::Delivery;
 
 use crate::admin::{ChannelInfo, ConnectionInfo};
 use crate::mailbox::Mailbox;
+use crate::traffic::Counters;
 
 /// What reaches a connection from the rest of the node.
 #[derive(Debug)]
@@ -150,6 +151,7 @@ pub(crate) struct Connections {
     inner: RwLock<HashMap<ConnectionId, Arc<Mailbox<ConnectionEvent>>>>,
     /// Open channels by user.
     channels: Mutex<HashMap<Arc<str>, u64>>,
+    traffic: Counters,
 }
 
 impl Default for Connections {
@@ -160,6 +162,7 @@ impl Default for Connections {
             open: RwLock::default(),
             inner: RwLock::default(),
             channels: Mutex::default(),
+            traffic: Counters::default(),
         }
     }
 }
@@ -176,6 +179,7 @@ impl Connections {
 
     pub(crate) fn insert(&self, id: ConnectionId, registered: Arc<Registered>) {
         self.open.write().insert(id, registered);
+        self.traffic.add(Traffic { connection_created: 1, ..Traffic::default() });
     }
 
     /// An operator's publisher is confirmed there.
@@ -205,8 +209,18 @@ impl Connections {
         self.channels.lock().get(user).copied().unwrap_or_default()
     }
 
+    /// What clients have done.
+    pub(crate) fn traffic(&self) -> &Counters {
+        &self.traffic
+    }
+
     /// A connection of the user had `before` channels and has `now`.
     pub(crate) fn count_channels(&self, user: &Arc<str>, before: usize, now: usize) {
+        self.traffic.add(Traffic {
+            channel_created: now.saturating_sub(before) as u64,
+            channel_closed: before.saturating_sub(now) as u64,
+            ..Traffic::default()
+        });
         let mut channels = self.channels.lock();
         let count = channels.entry(Arc::clone(user)).or_default();
         *count = count.saturating_add(now as u64).saturating_sub(before as u64);
@@ -216,7 +230,9 @@ impl Connections {
     }
 
     pub(crate) fn remove(&self, id: ConnectionId) {
-        self.open.write().remove(&id);
+        if self.open.write().remove(&id).is_some() {
+            self.traffic.add(Traffic { connection_closed: 1, ..Traffic::default() });
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -68,10 +68,13 @@ pub(crate) fn refusal(error: &ApiError) -> Response {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         ApiError::BadRequest(_)
+        | ApiError::BadTerm(_)
         | ApiError::BadPage(..)
+        | ApiError::NotAcceptable
         | ApiError::NotAuthorised(_)
         | ApiError::ObjectNotFound
         | ApiError::ParentNotFound(_)
+        | ApiError::Disallowed(_)
         | ApiError::PreconditionFailed(_)
         | ApiError::BodyTimeout
         | ApiError::Unavailable(_) => {}

@@ -18,6 +18,12 @@ pub(crate) struct Caller {
     permissions: Vec<PermissionInfo>,
 }
 
+/// Who somebody says to be.
+pub(crate) struct Credentials {
+    pub(crate) name: String,
+    pub(crate) password: String,
+}
+
 /// What is done to a named thing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Access {
@@ -35,7 +41,15 @@ impl Caller {
     /// # Errors
     /// 401 in RabbitMQ's three shapes: no credentials, a failed login, and somebody who may not come in this way.
     pub(crate) fn login(admin: &dyn Admin, headers: &HeaderMap, peer: IpAddr) -> Result<Self, ApiError> {
-        let (name, password) = credentials(headers)?;
+        Self::of(admin, credentials(headers)?, peer)
+    }
+
+    /// As [`Self::login`], with what was told otherwise than by a header.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn of(admin: &dyn Admin, credentials: Credentials, peer: IpAddr) -> Result<Self, ApiError> {
+        let Credentials { name, password } = credentials;
         let tags = admin.login(&name, password.as_bytes()).ok_or(ApiError::LoginFailed)?;
         // An IPv4 client of a dual-stack socket comes as ::ffff:127.0.0.1.
         if name == "guest" && admin.guest_loopback_only() && !peer.to_canonical().is_loopback() {
@@ -133,7 +147,7 @@ impl Caller {
     }
 }
 
-fn credentials(headers: &HeaderMap) -> Result<(String, String), ApiError> {
+fn credentials(headers: &HeaderMap) -> Result<Credentials, ApiError> {
     let header = headers.get(header::AUTHORIZATION).ok_or(ApiError::NoCredentials)?;
     let decoded = header
         .to_str()
@@ -145,6 +159,6 @@ fn credentials(headers: &HeaderMap) -> Result<(String, String), ApiError> {
         .ok_or(ApiError::LoginFailed)?;
     decoded
         .split_once(':')
-        .map(|(name, password)| (name.to_owned(), password.to_owned()))
+        .map(|(name, password)| Credentials { name: name.to_owned(), password: password.to_owned() })
         .ok_or(ApiError::LoginFailed)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
@@ -11,6 +11,9 @@ use crate::error::ApiError;
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// The largest set of definitions.
 const DEFINITIONS_MAX_BYTES: usize = 20 * 1024 * 1024;
+/// What an object in a string is answered with.
+const TWICE: &str =
+    "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?";
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,19 +37,35 @@ pub(crate) async fn read_definitions(body: Body) -> Result<Object, ApiError> {
     read_up_to(body, DEFINITIONS_MAX_BYTES).await
 }
 
-async fn read_up_to(body: Body, max_bytes: usize) -> Result<Object, ApiError> {
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, max_bytes))
+/// The octets of a form.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_form(body: Body) -> Result<Bytes, ApiError> {
+    read_bytes(body, BODY_MAX_BYTES).await
+}
+
+async fn read_bytes(body: Body, max_bytes: usize) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, max_bytes))
         .await
         .map_err(|_| ApiError::BodyTimeout)?
-        .map_err(|_| {
-            ApiError::BadRequest(format!("the body is broken off or longer than {max_bytes} bytes"))
-        })?;
+        .map_err(|_| ApiError::BadRequest(format!("the body is broken off or longer than {max_bytes} bytes")))
+}
+
+async fn read_up_to(body: Body, max_bytes: usize) -> Result<Object, ApiError> {
+    let bytes = read_bytes(body, max_bytes).await?;
+    // Some clients send the word for nothing.
+    let octets: &[u8] = &bytes;
+    if matches!(octets, b"null" | b"undefined") {
+        return Ok(Object::default());
+    }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Object::default());
     }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Object(object)),
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => {
+        Ok(Value::String(_)) => Err(ApiError::BadRequest(TWICE.to_owned())),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => {
             Err(ApiError::BadRequest("not_json".to_owned()))
         }
     }
@@ -62,11 +81,7 @@ impl Object {
     /// 400 that names every one of `keys` that is absent.
     pub(crate) fn must_have(&self, keys: &[&str]) -> Result<(), ApiError> {
         let missing: Vec<&str> = keys.iter().copied().filter(|key| !self.0.contains_key(*key)).collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::BadRequest(format!("missing: {}", missing.join(", "))))
-        }
+        if missing.is_empty() { Ok(()) } else { Err(ApiError::missing(&missing)) }
     }
 
     /// The value of a key, unless it is absent or null.
@@ -93,7 +108,8 @@ impl Object {
             Some(Value::Bool(truth)) => Ok(*truth),
             Some(Value::String(text)) if text == "true" => Ok(true),
             Some(Value::String(text)) if text == "false" => Ok(false),
-            Some(_) => Err(ApiError::BadRequest(format!("{key} must be true or false"))),
+            Some(Value::String(text)) => Err(ApiError::term("not_boolean", text)),
+            Some(other) => Err(ApiError::term("not_boolean", &other.to_string())),
         }
     }
 }

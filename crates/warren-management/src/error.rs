@@ -1,14 +1,20 @@
 //! Refusals: from what went wrong to an HTTP status and RabbitMQ's `error` and `reason`.
 
 use axum::http::StatusCode;
+use serde_json::Value;
 use warren_broker::admin::AdminError;
 use warren_types::ReplyCode;
+
+/// Where RabbitMQ begins to break a list into lines.
+const LINE_MAX: usize = 80;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApiError {
     /// 400: the request makes no sense.
     BadRequest(String),
+    /// 400 whose reason is what RabbitMQ makes of a tuple: a list, like `["not_boolean", "maybe"]`.
+    BadTerm(Vec<String>),
     /// 400 with another `error`: a page that cannot be.
     BadPage(&'static str, String),
     /// 401 with an empty body: no credentials at all.
@@ -21,8 +27,12 @@ pub(crate) enum ApiError {
     ObjectNotFound,
     /// 404 on PUT and POST: something above is absent.
     ParentNotFound(String),
+    /// 406: the asker takes no JSON.
+    NotAcceptable,
     /// 405: the methods that are allowed.
     MethodNotAllowed(&'static str),
+    /// 405 with a reason: nobody may do this here.
+    Disallowed(String),
     /// 412: the thing is protected.
     PreconditionFailed(String),
     /// 408: the body did not come in time.
@@ -35,10 +45,11 @@ impl ApiError {
     /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::BadPage(..) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::BadTerm(_) | Self::BadPage(..) => StatusCode::BAD_REQUEST,
             Self::NoCredentials | Self::LoginFailed | Self::NotAuthorised(_) => StatusCode::UNAUTHORIZED,
             Self::ObjectNotFound | Self::ParentNotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed(_) | Self::Disallowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::PreconditionFailed(_) => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -46,20 +57,34 @@ impl ApiError {
     }
 
     /// `error` and `reason`; `None` for an empty body.
-    pub(crate) fn texts(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::BadRequest(reason) => Some(("bad_request", reason)),
-            Self::BadPage(error, reason) => Some((error, reason)),
-            Self::NoCredentials => None,
-            Self::LoginFailed => Some(("not_authorized", "Login failed")),
-            Self::NotAuthorised(reason) => Some(("not_authorised", reason)),
-            Self::ObjectNotFound => Some(("Object Not Found", "Not Found")),
-            Self::ParentNotFound(reason) => Some(("not_found", reason)),
-            Self::MethodNotAllowed(_) => Some(("method_not_allowed", "Method Not Allowed")),
-            Self::PreconditionFailed(reason) => Some(("precondition_failed", reason)),
-            Self::BodyTimeout => Some(("request_timeout", "the body did not come in time")),
-            Self::Unavailable(reason) => Some(("unavailable", reason)),
-        }
+    pub(crate) fn texts(&self) -> Option<(&str, Value)> {
+        let (error, reason) = match self {
+            Self::BadRequest(reason) => ("bad_request", reason.as_str()),
+            Self::BadTerm(term) => return Some(("bad_request", term.as_slice().into())),
+            Self::BadPage(error, reason) => (*error, reason.as_str()),
+            Self::NoCredentials | Self::MethodNotAllowed(_) | Self::NotAcceptable => return None,
+            Self::LoginFailed => ("not_authorized", "Login failed"),
+            Self::NotAuthorised(reason) => ("not_authorised", reason.as_str()),
+            Self::ObjectNotFound => ("Object Not Found", "Not Found"),
+            Self::ParentNotFound(reason) => ("not_found", reason.as_str()),
+            Self::Disallowed(reason) => ("method_not_allowed", reason.as_str()),
+            Self::PreconditionFailed(reason) => ("precondition_failed", reason.as_str()),
+            Self::BodyTimeout => ("request_timeout", "the body did not come in time"),
+            Self::Unavailable(reason) => ("unavailable", reason.as_str()),
+        };
+        Some((error, reason.into()))
+    }
+
+    /// A tuple of a word and a value.
+    pub(crate) fn term(word: &str, value: &str) -> Self {
+        Self::BadTerm(vec![word.to_owned(), value.to_owned()])
+    }
+
+    /// These keys are absent, in RabbitMQ's words: a list of tuples, broken into lines where it is long.
+    pub(crate) fn missing(keys: &[&str]) -> Self {
+        let tuples: Vec<String> = keys.iter().map(|key| format!("{{key_missing,{key}}}")).collect();
+        let line = format!("[{}]", tuples.join(","));
+        Self::BadRequest(if line.len() > LINE_MAX { format!("[{}]", tuples.join(",\n ")) } else { line })
     }
 }
 
@@ -71,7 +96,8 @@ impl From<AdminError> for ApiError {
             AdminError::Unavailable(reason) => Self::Unavailable(reason),
             AdminError::Refused(refusal) => match refusal.code {
                 ReplyCode::NotFound => Self::ObjectNotFound,
-                ReplyCode::AccessRefused => Self::NotAuthorised(refusal.text),
+                // RabbitMQ's word for it, whatever it is.
+                ReplyCode::AccessRefused => Self::NotAuthorised("Access refused.".to_owned()),
                 ReplyCode::ReplySuccess
                 | ReplyCode::ContentTooLarge
                 | ReplyCode::NoRoute
@@ -102,6 +128,7 @@ impl ApiError {
                 Self::BadRequest(_) => {
                     Self::BadRequest(format!("{} {}", refusal.code.code(), refusal.reply_text()))
                 }
+                Self::NotAuthorised(_) => Self::NotAuthorised(refusal.reply_text()),
                 other => other,
             },
             AdminError::NotFound | AdminError::Unavailable(_) => Self::from(error),

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod error;
 mod list;
+mod listeners;
 mod path;
 mod process;
 mod prometheus;
@@ -21,9 +22,13 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use warren_broker::admin::Admin;
+use warren_broker::tls::ServerTls;
+
+use crate::listeners::{Listener, Listeners};
 
 pub use serve::{ListenerKind, serve};
 
@@ -32,6 +37,7 @@ pub use serve::{ListenerKind, serve};
 #[derive(Clone, Default)]
 pub struct Management {
     admin: Arc<OnceLock<Arc<dyn Admin>>>,
+    listeners: Listeners,
 }
 
 impl Management {
@@ -46,6 +52,16 @@ impl Management {
         if self.admin.set(admin).is_err() {
             tracing::debug!("the HTTP API already has its broker");
         }
+    }
+
+    /// Tells tools that this node listens there. `protocol` is RabbitMQ's word: `amqp`, `amqp/ssl`, `http`, `https`,
+    /// `http/prometheus`, `clustering`.
+    pub fn listens(&self, protocol: &'static str, address: SocketAddr, tls: Option<ServerTls>) {
+        self.listeners.add(Listener { protocol, address, tls });
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        self.listeners.all()
     }
 
     fn admin(&self) -> Option<&Arc<dyn Admin>> {

@@ -35,34 +35,34 @@ impl ListQuery {
     /// 400 for a page that cannot be or a pattern that does not compile.
     pub(crate) fn read(pairs: &[(String, String)]) -> Result<Self, ApiError> {
         let get = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-        let number = |key: &'static str| {
-            let bad = || {
-                ApiError::BadPage("invalid_pagination_parameters", format!("{key} must be a positive number"))
-            };
-            get(key).map(|text| text.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(bad)).transpose()
+        let bad = || ApiError::BadRequest("Pagination parameters are invalid".to_owned());
+        let number = |key: &str| get(key).map(|text| text.parse::<i64>().map_err(|_| bad())).transpose();
+        let (page, size) = (number("page")?, number("page_size")?);
+        let positive = |number: i64| usize::try_from(number).ok().filter(|number| *number > 0);
+        let page_size = size.map_or(Some(PAGE_SIZE_DEFAULT), positive).filter(|size| *size <= PAGE_SIZE_MAX);
+        let (page, page_size) = match (page, page.and_then(positive), page_size) {
+            (None, _, _) => (None, PAGE_SIZE_DEFAULT),
+            (Some(_), Some(page), Some(page_size)) => (Some(page), page_size),
+            (Some(page), None, _) | (Some(page), Some(_), None) => {
+                let size = size.map_or("undefined".to_owned(), |size| size.to_string());
+                let reason = format!("Invalid pagination parameters: page number {page}, page size {size}");
+                return Err(ApiError::BadPage("invalid_pagination_parameters", reason));
+            }
         };
-        let page = number("page")?;
-        let page_size = number("page_size")?;
-        if page_size.is_some_and(|size| size > PAGE_SIZE_MAX) {
-            let reason = format!("page_size must be {PAGE_SIZE_MAX} at most");
-            return Err(ApiError::BadPage("invalid_pagination_parameters", reason));
-        }
         let name = match get("name").filter(|name| !name.is_empty()) {
             Some(name) if name.len() > NAME_MAX_BYTES => {
                 return Err(ApiError::BadRequest(format!("name is longer than {NAME_MAX_BYTES} bytes")));
             }
             Some(name) if get("use_regex") == Some("true") => {
                 let regex = RegexBuilder::new(name).case_insensitive(true).size_limit(1 << 20).build();
-                let bad =
-                    |_| ApiError::BadRequest("name is no regular expression that can be used".to_owned());
-                Some(NameFilter::Matches(regex.map_err(bad)?))
+                Some(NameFilter::Matches(regex.map_err(|_| bad())?))
             }
             Some(name) => Some(NameFilter::Contains(name.to_lowercase())),
             None => None,
         };
         Ok(Self {
             page,
-            page_size: page_size.unwrap_or(PAGE_SIZE_DEFAULT),
+            page_size,
             name,
             sort: get("sort").filter(|field| !field.is_empty()).map(str::to_owned),
             reverse: get("sort_reverse") == Some("true"),
@@ -94,12 +94,14 @@ impl ListQuery {
             return Ok(Value::Array(items.into_iter().map(|item| self.only_columns(item)).collect()));
         };
         let filtered = items.len();
-        let page_count = filtered.div_ceil(self.page_size).max(1);
-        if page > page_count {
-            let reason = format!("page {page} is past the last, {page_count}");
+        let page_count = filtered.div_ceil(self.page_size);
+        let start = page.saturating_sub(1).saturating_mul(self.page_size);
+        // A page that begins where the list ends is an empty one, as in RabbitMQ.
+        if start > filtered {
+            let size = self.page_size;
+            let reason = format!("Page out of range, page: {page} page size: {size}, len: {filtered}");
             return Err(ApiError::BadPage("page_out_of_range", reason));
         }
-        let start = (page - 1) * self.page_size;
         let items: Vec<Value> =
             items.into_iter().skip(start).take(self.page_size).map(|item| self.only_columns(item)).collect();
         Ok(json!({
@@ -208,7 +210,8 @@ mod tests {
             json!({ "filtered_count": 3, "item_count": 1, "items": [{ "name": "Q3" }], "page": 2, "page_count": 2,
                 "page_size": 2, "total_count": 4 })
         );
-        assert_eq!(names("page=1", &[])["page_count"], 1);
+        assert_eq!(names("page=1", &[])["page_count"], 0);
+        assert_eq!(names("page=2&page_size=1", &["q"])["items"], json!([]));
         assert_eq!(
             names("page=1&name=%5Eq%5B12%5D%24&use_regex=true", &["q1", "q3", "aq1"])["filtered_count"],
             1
@@ -217,14 +220,22 @@ mod tests {
 
     #[test]
     fn impossible_pages_are_refused() {
-        for query in ["page=0", "page=-1", "page=x", "page=1&page_size=501", "page=1&page_size=0"] {
-            assert!(
-                matches!(read(query), Err(ApiError::BadPage("invalid_pagination_parameters", _))),
-                "{query}"
-            );
+        for (query, numbers) in [
+            ("page=0", "page number 0, page size undefined"),
+            ("page=-1", "page number -1, page size undefined"),
+            ("page=1&page_size=501", "page number 1, page size 501"),
+            ("page=1&page_size=0", "page number 1, page size 0"),
+        ] {
+            let reason = format!("Invalid pagination parameters: {numbers}");
+            let expected = ApiError::BadPage("invalid_pagination_parameters", reason);
+            assert_eq!(read(query).unwrap_err(), expected, "{query}");
         }
+        let reason = "Page out of range, page: 2 page size: 100, len: 1".to_owned();
         let past = read("page=2").unwrap().apply(vec![json!({})]);
-        assert!(matches!(past, Err(ApiError::BadPage("page_out_of_range", _))));
+        assert_eq!(past.unwrap_err(), ApiError::BadPage("page_out_of_range", reason));
+        assert!(matches!(read("page=x"), Err(ApiError::BadRequest(_))));
+        // Without a page its size means nothing.
+        assert!(read("page_size=501").is_ok());
         assert!(matches!(read("page=1&use_regex=true&name=("), Err(ApiError::BadRequest(_))));
         assert!(matches!(read(&format!("name={}", "a".repeat(1025))), Err(ApiError::BadRequest(_))));
     }

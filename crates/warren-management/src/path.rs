@@ -2,14 +2,16 @@
 
 mod clients;
 mod settings;
+mod tools;
 
 use warren_broker::admin::NodeChange;
 
 use crate::error::ApiError;
 use crate::query::decode_part;
 
-pub(crate) use self::clients::{Client, Fixed};
+pub(crate) use self::clients::Client;
 pub(crate) use self::settings::Setting;
+pub(crate) use self::tools::Fixed;
 
 /// Longest path that is looked at: three names of 255 bytes, each byte percent-encoded, and some words.
 const PATH_MAX_BYTES: usize = 4096;
@@ -57,7 +59,7 @@ pub(crate) enum Resource {
 }
 
 /// A health check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// Serves AMQP in contact with a majority; asked without login.
     Ready,
@@ -71,25 +73,18 @@ pub(crate) enum Check {
     QuorumCritical,
     /// Every group of queues has a leader.
     Leaders,
-    /// A listener on this port.
-    Port(u16),
-    /// A listener of this protocol: `amqp`, `amqp091`, `http`.
-    Protocol(Protocol),
+    /// A listener on this port; it may be no number.
+    Port(String),
+    /// Listeners of these protocols, with commas between them.
+    Protocols(String),
+    /// No certificate of a listener runs out within so many of these.
+    Certificates { within: String, unit: String },
     /// As many nodes as the cluster has are there.
     ClusterSize,
     /// The catalogue is there.
     Metadata,
-}
-
-/// A protocol that a listener may speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// AMQP 0-9-1.
-    Amqp,
-    /// This API.
-    Http,
-    /// Any other.
-    Other,
+    /// A message goes through the vhost.
+    Aliveness(String),
 }
 
 /// Which end of a binding an exchange is.
@@ -112,12 +107,11 @@ impl Check {
             ["metadata-store", "initialized"] | ["metadata-store", "initialized", "with-data"] => {
                 Self::Metadata
             }
-            ["port-listener", port] => Self::Port(port.parse().ok()?),
-            ["protocol-listener", protocol] => Self::Protocol(match *protocol {
-                "amqp" | "amqp091" | "amqp0.9.1" => Protocol::Amqp,
-                "http" => Protocol::Http,
-                _ => Protocol::Other,
-            }),
+            ["port-listener", port] => Self::Port((*port).to_owned()),
+            ["protocol-listener", protocols] => Self::Protocols((*protocols).to_owned()),
+            ["certificate-expiration", within, unit] => {
+                Self::Certificates { within: (*within).to_owned(), unit: (*unit).to_owned() }
+            }
             _ => return None,
         })
     }
@@ -233,9 +227,8 @@ impl Resource {
             ["connections"] => Self::Connections,
             ["connections", name] => Self::Connection(owned(name)),
             ["health", "checks", rest @ ..] => Self::Check(Check::named(rest)?),
-            ["aliveness-test", _] | ["healthchecks", "node"] | ["healthchecks", "node", _] => {
-                Self::Check(Check::Ready)
-            }
+            ["aliveness-test", vhost] => Self::Check(Check::Aliveness(owned(vhost))),
+            ["healthchecks", "node"] | ["healthchecks", "node", _] => Self::Check(Check::Ready),
             other => {
                 return Setting::named(other)
                     .map(Self::Setting)

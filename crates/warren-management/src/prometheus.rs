@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use warren_broker::admin::Admin;
+use warren_broker::admin::{Admin, Tally, Traffic};
 
 use crate::api::RABBITMQ_VERSION;
 use crate::process::Process;
@@ -51,6 +51,7 @@ pub(crate) async fn page(admin: &dyn Admin, started: Instant) -> String {
     page.both("connections", "Client connections.", connections.len() as u64);
     let channels = connections.iter().map(|connection| u64::from(connection.channels)).sum();
     page.both("channels", "Open channels.", channels);
+    flow_metrics(&mut page, &admin.own_flow().total);
     alarm_metrics(&mut page, admin);
     process_metrics(&mut page, &Process::read(started));
     page.0
@@ -104,6 +105,53 @@ async fn queue_metrics(page: &mut Page, admin: &dyn Admin) {
     page.both("queue_messages_ready_bytes", "Bytes of the bodies of ready messages.", bytes);
     let consumers = queues.iter().filter_map(|queue| queue.consumers).map(u64::from).sum();
     page.both("consumers", "Consumers of queues that this node leads.", consumers);
+    let tallies = queues.iter().filter_map(|queue| queue.total);
+    tally_metrics(page, tallies.fold(Tally::default(), Tally::and));
+}
+
+/// What clients of this node did since it started, under RabbitMQ's names.
+fn flow_metrics(page: &mut Page, done: &Traffic) {
+    let unroutable = "no queue took and that were";
+    for (name, help, count) in [
+        ("connections_opened", "Connections that were opened.", done.connection_created),
+        ("connections_closed", "Connections that were closed.", done.connection_closed),
+        ("channels_opened", "Channels that were opened.", done.channel_created),
+        ("channels_closed", "Channels that were closed.", done.channel_closed),
+        ("queues_declared", "Declarations of queues.", done.queue_declared),
+        ("queues_created", "Queues that were made.", done.queue_created),
+        ("queues_deleted", "Queues that were deleted.", done.queue_deleted),
+    ] {
+        page.counter(&format!("rabbitmq_{name}_total"), help, "", count);
+    }
+    for (name, help, count) in [
+        ("received", "Messages that were published.".to_owned(), done.publish),
+        ("confirmed", "Messages that were confirmed to publishers.".to_owned(), done.confirm),
+        ("unroutable_returned", format!("Messages that {unroutable} returned."), done.return_unroutable),
+        ("unroutable_dropped", format!("Messages that {unroutable} dropped."), done.drop_unroutable),
+    ] {
+        let name = format!("rabbitmq_global_messages_{name}_total");
+        page.counter(&name, &help, "{protocol=\"amqp091\"}", count);
+    }
+}
+
+/// What happened in the queues that this node leads, since it leads them, under RabbitMQ's names.
+fn tally_metrics(page: &mut Page, tally: Tally) {
+    let Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack } = tally;
+    page.counter("rabbitmq_queue_messages_published_total", "Messages that came into queues.", "", publish);
+    let delivered = deliver.saturating_add(deliver_no_ack).saturating_add(get).saturating_add(get_no_ack);
+    for (name, help, count) in [
+        ("delivered", "Messages that were delivered or got.", delivered),
+        ("delivered_consume_manual_ack", "Deliveries to be acknowledged.", deliver),
+        ("delivered_consume_auto_ack", "Deliveries not to be acknowledged.", deliver_no_ack),
+        ("delivered_get_manual_ack", "Messages got, to be acknowledged.", get),
+        ("delivered_get_auto_ack", "Messages got, not to be acknowledged.", get_no_ack),
+        ("get_empty", "A basic.get that found nothing.", get_empty),
+        ("redelivered", "Messages that were delivered again.", redeliver),
+        ("acknowledged", "Messages that consumers acknowledged.", ack),
+    ] {
+        let name = format!("rabbitmq_global_messages_{name}_total");
+        page.counter(&name, help, "{protocol=\"amqp091\",queue_type=\"rabbit_quorum_queue\"}", count);
+    }
 }
 
 fn alarm_metrics(page: &mut Page, admin: &dyn Admin) {
@@ -138,13 +186,18 @@ fn process_metrics(page: &mut Page, process: &Process) {
 struct Page(String);
 
 impl Page {
-    fn head(&mut self, name: &str, help: &str) {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, labels: &str, value: u64) {
+        self.head(name, help, "counter");
+        let _infallible = writeln!(self.0, "{name}{labels} {value}");
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, help);
+        self.head(name, help, "gauge");
         let _infallible = writeln!(self.0, "{name} {value}");
     }
 
@@ -155,7 +208,7 @@ impl Page {
     }
 
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
-        self.head(name, help);
+        self.head(name, help, "gauge");
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
         let _infallible = writeln!(self.0, "{name}{{{}}} 1", labels.join(","));
@@ -185,6 +238,8 @@ mod tests {
             "warren_replication_lag_entries 7",
             "warren_connections 1",
             "rabbitmq_channels 2",
+            "rabbitmq_global_messages_received_total{protocol=\"amqp091\"} 9",
+            "rabbitmq_queue_messages_published_total 6",
         ] {
             assert!(page.lines().any(|printed| printed == line), "{line} in\n{page}");
         }
@@ -198,7 +253,9 @@ mod tests {
         for metric in lines.chunks(3) {
             let name = metric[2].split([' ', '{']).next().unwrap();
             assert!(metric[0].starts_with(&format!("# HELP {name} ")), "{metric:?}");
-            assert_eq!(metric[1], format!("# TYPE {name} gauge"));
+            // The name says which of the two it is.
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            assert_eq!(metric[1], format!("# TYPE {name} {kind}"));
             assert!(!seen.contains(&name), "{name} twice");
             seen.push(name);
         }

@@ -13,8 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use warren_broker::admin::{
     Admin, AdminError, AfterGet, BindingInfo, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo,
-    ExchangeInfo, GotInfo, NodeChange, NodeInfo, ParameterRecord, PermissionInfo, PolicyInfo, PublishInfo,
-    QueueInfo, Settings, ShardInfo, TopicPermissionRecord, UserInfo, UserLimits, VhostLimits, VhostMetadata,
+    ExchangeInfo, Flow, GotInfo, NodeChange, NodeInfo, ParameterRecord, PermissionInfo, PolicyInfo,
+    PublishInfo, QueueInfo, Settings, ShardInfo, Tally, TopicPermissionRecord, Traffic, UserInfo, UserLimits,
+    VhostLimits, VhostMetadata,
 };
 use warren_broker::{AlarmSet, Resources};
 use warren_types::{
@@ -66,6 +67,8 @@ fn queue(vhost: &str, name: &str, leader: Option<NodeId>, counts: Option<(u64, u
         consumers: counts.map(|_| 2),
         ready_bytes: counts.map(|(ready, _)| ready * 10),
         delayed: counts.map(|_| 5),
+        total: counts.map(|_| Tally { publish: 6, deliver: 3, ack: 2, ..Tally::default() }),
+        recent: (Tally { publish: 5, ..Tally::default() }, 5_000),
         leader,
         members: vec![A, B],
         policy: (name == "hello").then(|| "limit".to_owned()),
@@ -392,8 +395,13 @@ impl Admin for Fake {
 
 #[async_trait]
 impl Clients for Fake {
-    fn client_ports(&self) -> Vec<u16> {
-        vec![5672]
+    fn own_flow(&self) -> Flow {
+        Flow { total: Traffic { publish: 9, confirm: 8, ..Traffic::default() }, ..Flow::default() }
+    }
+
+    async fn flow(&self) -> Flow {
+        let total = Traffic { publish: 9, confirm: 8, connection_created: 2, ..Traffic::default() };
+        Flow { total, recent: Traffic { publish: 5, ..Traffic::default() }, recent_ms: 5_000 }
     }
 
     async fn all_connections(&self, detailed: bool) -> Vec<ConnectionInfo> {
@@ -432,6 +440,7 @@ impl Clients for Fake {
 
     async fn get_messages(
         &self,
+        _user: &str,
         vhost: &str,
         queue: &str,
         count: u32,
@@ -584,6 +593,7 @@ pub(crate) struct Client {
     pub(crate) fake: Arc<Fake>,
     management: Management,
     authorization: Option<String>,
+    accept: Option<String>,
     peer: IpAddr,
 }
 
@@ -598,7 +608,9 @@ impl Client {
     pub(crate) fn new(fake: Fake) -> Self {
         let (fake, management) = (Arc::new(fake), Management::new());
         management.attach(fake.clone());
-        Self { fake, management, authorization: None, peer: IpAddr::from([127, 0, 0, 1]) }
+        management.listens("amqp", ([127, 0, 0, 1], 5672).into(), None);
+        management.listens("http", ([127, 0, 0, 1], 15672).into(), None);
+        Self { fake, management, authorization: None, accept: None, peer: IpAddr::from([127, 0, 0, 1]) }
     }
 
     /// Of a node whose broker does not run yet.
@@ -611,6 +623,11 @@ impl Client {
         self
     }
 
+    pub(crate) fn accepting(mut self, kinds: &str) -> Self {
+        self.accept = Some(kinds.to_owned());
+        self
+    }
+
     pub(crate) fn from(mut self, peer: &str) -> Self {
         self.peer = peer.parse().unwrap();
         self
@@ -620,6 +637,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
+        }
+        if let Some(accept) = &self.accept {
+            request = request.header("accept", accept);
         }
         let request = request.body(body.into()).unwrap();
         let response = api::respond(&self.management, self.peer, Instant::now(), request).await;

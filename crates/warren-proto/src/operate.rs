@@ -1,12 +1,16 @@
 //! What nodes ask each other for operators: which clients each of them serves, how many, and to close one. Before:
 //! `warren-broker` on the node that an operator asks. After: `warren-broker` on the others.
 
+mod traffic;
+
 use bytes::Bytes;
 use prost::Message as _;
 use warren_types::{ConnectionId, FieldTable, NodeId, table};
 
 use crate::DecodeError;
 use crate::generated::operate as wire;
+
+pub use self::traffic::{Flow, Traffic};
 
 /// Most connections, channels or consumers of one answer that are read.
 const ITEMS_MAX: usize = 1 << 20;
@@ -42,6 +46,8 @@ pub enum Question {
     },
     /// Whether its catalogue is at least at this revision: answered when it is, or after a moment.
     Seen(u64),
+    /// What its clients have done.
+    Flow,
 }
 
 /// Connections that have something in common.
@@ -64,6 +70,8 @@ pub enum Reply {
     Closed(bool),
     /// To `Seen`: at which revision its catalogue is.
     Seen(u64),
+    /// To `Flow`.
+    Flow(Flow),
 }
 
 /// How many clients there are.
@@ -197,6 +205,7 @@ impl Question {
                 Wire::CloseAll(wire::CloseAll { whose: Some(whose), reason: reason.clone() })
             }
             Self::Seen(revision) => Wire::Seen(wire::Seen { revision: *revision }),
+            Self::Flow => Wire::Flow(wire::Flow::default()),
         };
         wire::Question { question: Some(question) }.encode_to_vec().into()
     }
@@ -222,6 +231,7 @@ impl Question {
                 reason: close.reason,
             },
             Wire::Seen(seen) => Self::Seen(seen.revision),
+            Wire::Flow(_) => Self::Flow,
         })
     }
 }
@@ -242,6 +252,7 @@ impl Reply {
             }),
             Self::Closed(found) => Wire::Closed(wire::Closed { found: *found }),
             Self::Seen(revision) => Wire::Seen(wire::Seen { revision: *revision }),
+            Self::Flow(flow) => Wire::Flow(flow.to_wire()),
         };
         wire::Reply { reply: Some(reply) }.encode_to_vec().into()
     }
@@ -265,6 +276,7 @@ impl Reply {
             }),
             Wire::Closed(closed) => Self::Closed(closed.found),
             Wire::Seen(seen) => Self::Seen(seen.revision),
+            Wire::Flow(flow) => Self::Flow(Flow::from_wire(&flow)),
         })
     }
 }
@@ -456,9 +468,15 @@ mod tests {
             }),
         };
         let counts = ClientCounts { vhost_connections: 1, user_connections: 2, user_channels: 3 };
-        for reply in
-            [Reply::Connections(vec![connection]), Reply::Counts(counts), Reply::Closed(true), Reply::Seen(7)]
-        {
+        let traffic = Traffic { publish: 1, queue_deleted: 2, ..Traffic::default() };
+        let flow = Flow { total: traffic, recent: Traffic::default(), recent_ms: 5 };
+        for reply in [
+            Reply::Connections(vec![connection]),
+            Reply::Counts(counts),
+            Reply::Closed(true),
+            Reply::Seen(7),
+            Reply::Flow(flow),
+        ] {
             let bytes = reply.encode();
             assert_eq!(Reply::decode(&bytes), Ok(reply));
             for end in 1..bytes.len() {
@@ -472,6 +490,7 @@ mod tests {
             Question::CloseAll { whose: Whose::Vhost("v".to_owned()), reason: "r".to_owned() },
             Question::CloseAll { whose: Whose::User("u".to_owned()), reason: "r".to_owned() },
             Question::Seen(u64::MAX),
+            Question::Flow,
         ] {
             assert_eq!(Question::decode(&question.encode()), Ok(question));
         }

@@ -197,6 +197,15 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
         let listener = listener.map_err(|error| Failure::Listen { address, purpose, error })?;
         let address = listener.local_addr().unwrap_or(address);
         tracing::info!(%address, "listening for {purpose}");
+        management.listens(
+            match (kind, tls.is_some()) {
+                (ListenerKind::Metrics, _) => "http/prometheus",
+                (ListenerKind::Api, false) => "http",
+                (ListenerKind::Api, true) => "https",
+            },
+            address,
+            tls.clone(),
+        );
         http.spawn(warren_management::serve(
             management.clone(),
             listener,
@@ -221,11 +230,14 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     };
     for address in node.amqp_addresses() {
         tracing::info!(%address, "listening for AMQP");
+        management.listens("amqp", *address, None);
     }
     for address in node.amqps_addresses() {
         tracing::info!(%address, "listening for AMQP with TLS");
+        management.listens("amqp/ssl", *address, node.amqps_tls().cloned());
     }
     tracing::info!(address = %cluster_listen, "listening for other nodes");
+    management.listens("clustering", cluster_listen, None);
     management.attach(node.admin());
 
     let outcome = until_told(&node, &mut signals).await;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-pub use warren_proto::operate::{ChannelInfo, ConnectionInfo, ConsumerInfo};
+pub use warren_proto::operate::{ChannelInfo, ConnectionInfo, ConsumerInfo, Flow, Traffic};
 use warren_types::FieldTable;
 
 use super::AdminError;
@@ -57,15 +57,18 @@ pub struct PublishInfo {
 /// The part of the operators' surface that is about clients.
 #[async_trait]
 pub trait Clients: Send + Sync {
-    /// The ports of this node that AMQP clients may connect to.
-    fn client_ports(&self) -> Vec<u16>;
     /// The connections of all nodes that answer, by node and number; detailed: with their channels and consumers.
     async fn all_connections(&self, detailed: bool) -> Vec<ConnectionInfo>;
+    /// What clients of this node have done.
+    fn own_flow(&self) -> Flow;
+    /// What clients of all nodes that answer have done.
+    async fn flow(&self) -> Flow;
     /// Closes a connection, whichever node serves it, with 320 and this reason; false when there is none of that name.
     async fn close_connection(&self, name: &str, reason: &str) -> bool;
-    /// Takes up to `count` messages from a queue, one after the other.
+    /// Takes up to `count` messages from a queue, one after the other, for a user, whose permissions the caller has checked.
     async fn get_messages(
         &self,
+        user: &str,
         vhost: &str,
         queue: &str,
         count: u32,

@@ -258,6 +258,7 @@ impl Task {
             &mut hosts,
             &mut verdicts,
         );
+        let mut counted = std::mem::take(&mut publisher.counted);
         let mut pause = None;
         for (host, batch) in hosts {
             if let QueueHost::Node(_) = host {
@@ -281,6 +282,7 @@ impl Task {
                         );
                     }
                     if publish.number != 0 {
+                        counted.confirm += 1;
                         self.machine.confirm(channel, opening, &[publish.number], &mut self.out);
                     }
                 }
@@ -306,6 +308,7 @@ impl Task {
                 }
             }
         }
+        self.caller.broker.connections().traffic().add(counted);
         if matches!(routed, Routed::AskCluster) {
             let broker = Arc::clone(&self.caller.broker);
             self.wait_for(What::Catalogue, async move { Done::Catalogue(broker.linearize_miss().await) });

@@ -78,6 +78,7 @@ impl Task {
                 );
             }
             publisher.trace(channel, &publish.message, &route);
+            publisher.count(&route, publish.mandatory);
             self.wake.published(&route);
             let delay_ms = if route.delays { take_delay(&mut publish.message) } else { 0 };
             for (host, queues) in &route.targets {
@@ -89,6 +90,10 @@ impl Task {
                 }
                 outstanding += 1;
             }
+        }
+        if let Some(publisher) = &mut self.publisher {
+            let counted = std::mem::take(&mut publisher.counted);
+            self.caller.broker.connections().traffic().add(counted);
         }
         self.trace_published();
         if outstanding == 0 {

@@ -1,6 +1,7 @@
 //! Spine 14 and 15: what the rest of the node has for this client: deliveries, confirms, cancellations.
 
 use warren_amqp::Delivered;
+use warren_proto::operate::Traffic;
 use warren_proto::session::Delivery;
 use warren_types::{AckMode, DeliveryRef, PublishToken, QueueHost, QueueId, SubscriptionId};
 
@@ -142,6 +143,10 @@ impl Task {
                 }
             }
             if !confirmed.is_empty() {
+                // A number of 0 is that of a publish that nobody waits for.
+                let confirm = confirmed.iter().filter(|number| **number != 0).count() as u64;
+                let traffic = self.caller.broker.connections().traffic();
+                traffic.add(Traffic { confirm, ..Traffic::default() });
                 self.machine.confirm(first.channel, first.opening, &confirmed, &mut self.out);
             }
             if !refused.is_empty() {

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use warren_amqp::Publish;
-use warren_proto::operate::{Question, Reply, Whose};
+use warren_proto::operate::{Flow, Question, Reply, Traffic, Whose};
 use warren_proto::session::{Answer, Ask};
 use warren_types::{
     AckMode, AmqpError, ChannelNumber, Message, NodeId, Position, PublishToken, QueueSpec, ReplyCode,
     SessionPublish, ShortStr,
 };
 
+use super::trace::{Done, is_traced, tell};
 use super::{Operator, properties};
 use crate::admin::{AdminError, AfterGet, Clients, ConnectionInfo, GotInfo, PublishInfo};
 use crate::broker::Broker;
@@ -49,6 +50,7 @@ pub(crate) async fn answer(broker: &Broker, question: Question) -> Reply {
             drop(tokio::time::timeout(SEEN_DEADLINE, now.wait_for(|now| *now >= revision)).await);
             Reply::Seen(broker.catalogue().current_revision())
         }
+        Question::Flow => Reply::Flow(broker.connections().traffic().look()),
     }
 }
 
@@ -137,10 +139,6 @@ impl Broker {
 
 #[async_trait]
 impl Clients for Operator {
-    fn client_ports(&self) -> Vec<u16> {
-        self.broker.config().amqp_listen.iter().map(std::net::SocketAddr::port).collect()
-    }
-
     async fn all_connections(&self, detailed: bool) -> Vec<ConnectionInfo> {
         let question = Question::List { detailed };
         let (mut all, others) = futures_util::future::join(
@@ -156,6 +154,24 @@ impl Clients for Operator {
         all
     }
 
+    fn own_flow(&self) -> Flow {
+        self.broker.connections().traffic().look()
+    }
+
+    async fn flow(&self) -> Flow {
+        let own = self.own_flow();
+        let others = self.broker.ask_nodes(&Question::Flow, NODE_DEADLINE).await;
+        let others = others.into_iter().filter_map(|(_, reply)| match reply {
+            Reply::Flow(flow) => Some(flow),
+            Reply::Connections(_) | Reply::Counts(_) | Reply::Closed(_) | Reply::Seen(_) => None,
+        });
+        others.fold(own, |sum, one| Flow {
+            total: sum.total.and(one.total),
+            recent: sum.recent.and(one.recent),
+            recent_ms: sum.recent_ms.max(one.recent_ms),
+        })
+    }
+
     async fn close_connection(&self, name: &str, reason: &str) -> bool {
         if close(&self.broker, name, reason) {
             return true;
@@ -167,6 +183,7 @@ impl Clients for Operator {
 
     async fn get_messages(
         &self,
+        user: &str,
         vhost: &str,
         queue: &str,
         count: u32,
@@ -178,6 +195,8 @@ impl Clients for Operator {
         let mut positions = Vec::new();
         let mut bytes = 0;
         let mut failed = None;
+        let traced = is_traced(&self.broker.catalogue().read(), vhost);
+        let mut told = Vec::new();
         let ack_mode = if after == AfterGet::Ack { AckMode::Automatic } else { AckMode::Manual };
         while got.len() < count as usize && bytes < GET_MAX_BYTES {
             match self.ask(spec.host, Ask::Get { queue: spec.id, ack_mode }).await {
@@ -185,6 +204,9 @@ impl Clients for Operator {
                     let message = delivery.message;
                     bytes += message.body.len();
                     positions.push(delivery.position);
+                    if traced {
+                        told.push((delivery.redelivered, message.clone()));
+                    }
                     got.push(GotInfo {
                         redelivered: delivery.redelivered,
                         exchange: message.exchange.as_str().to_owned(),
@@ -207,6 +229,7 @@ impl Clients for Operator {
                 }
             }
         }
+        tell(&self.broker, user, vhost, Done::Got(queue, &told)).await;
         // Whatever else happened: what was taken is dealt with.
         self.finish_get(&spec, positions, after).await;
         match failed {
@@ -316,6 +339,11 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
         route = publisher.route_one(caller, &mut publish);
     }
     let route = route?;
+    let queues = route.targets.iter().flat_map(|(_, queues)| queues).copied().collect();
+    let published = Done::Published(&publish.message, queues);
+    tell(&caller.broker, &caller.user, &caller.vhost, published).await;
+    publisher.count(&route, publish.mandatory);
+    caller.broker.connections().traffic().add(std::mem::take(&mut publisher.counted));
     if route.targets.is_empty() {
         return Ok(false);
     }
@@ -332,7 +360,11 @@ async fn publish_as(caller: &Caller, message: Message) -> Result<bool, AdminErro
         Some(taken && !route.unroutable)
     };
     match tokio::time::timeout(CONFIRM_DEADLINE, confirmed).await {
-        Ok(Some(taken)) => Ok(taken),
+        Ok(Some(taken)) => {
+            let traffic = caller.broker.connections().traffic();
+            traffic.add(Traffic { confirm: u64::from(taken), ..Traffic::default() });
+            Ok(taken)
+        }
         Ok(None) | Err(_) => {
             Err(AdminError::Unavailable(String::from("the message was not confirmed in time")))
         }

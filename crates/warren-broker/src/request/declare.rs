@@ -9,6 +9,7 @@ use warren_catalogue::{
     queue_settings, validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
+use warren_proto::operate::Traffic;
 use warren_types::{AMQPValue, AmqpError, FieldTable, QueueSpec, ReplyCode};
 
 use super::direct_reply::{self, PSEUDO_QUEUE, is_reply_queue};
@@ -68,6 +69,7 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         arguments: declare.arguments,
         home: broker.node(),
     };
+    broker.connections().traffic().add(Traffic { queue_declared: 1, ..Traffic::default() });
     if let Some(spec) = caller.local_queue(&name) {
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
         let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
@@ -83,6 +85,8 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         validate_queue_arguments(vhost, &name, &arguments)?;
     }
     let applied = broker.change(Command::DeclareQueue(command)).await?;
+    let created = Traffic { queue_created: u64::from(applied.created), ..Traffic::default() };
+    broker.connections().traffic().add(created);
     if applied.created {
         // The time until it goes unused begins now, at a leader that has not heard of it yet.
         let created = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());

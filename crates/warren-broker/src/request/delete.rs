@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use warren_catalogue::{Access, QueueKind, Resource};
 use warren_proto::catalogue::Command;
+use warren_proto::operate::Traffic;
 use warren_proto::session::{Answer, Ask, DeleteOutcome};
 use warren_types::{AmqpError, QueueSpec, ReplyCode};
 
@@ -62,6 +63,7 @@ pub(crate) async fn delete_queue(
         Err(error) => return Err(error),
     };
     broker.change(Command::DeleteQueue { queue: spec.id }).await?;
+    broker.connections().traffic().add(Traffic { queue_deleted: 1, ..Traffic::default() });
     Ok(messages)
 }
 

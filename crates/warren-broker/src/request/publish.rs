@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use warren_amqp::{Publish, Settlement};
+use warren_proto::operate::Traffic;
 use warren_types::{
     AmqpError, ChannelNumber, DeliveryRef, Message, PublishToken, QueueHost, QueueId, ReplyCode,
     SessionPublish, ShortStr, SubscriptionId,
@@ -90,6 +91,8 @@ pub(crate) struct Publisher {
     is_traced: bool,
     /// What was published there and not yet told, and where it went.
     traced: Vec<(ChannelNumber, Message, Vec<QueueId>)>,
+    /// What was done and has not been added to the node's counters.
+    pub(crate) counted: Traffic,
 }
 
 /// Why routing stopped before the end of the batch.
@@ -113,6 +116,7 @@ impl Publisher {
             reply_queues: HashMap::new(),
             is_traced: false,
             traced: Vec::new(),
+            counted: Traffic::default(),
         }
     }
 
@@ -207,6 +211,13 @@ impl Publisher {
         self.is_traced
     }
 
+    /// Counts a publish that was routed.
+    pub(crate) fn count(&mut self, route: &Route, mandatory: bool) {
+        self.counted.publish += 1;
+        self.counted.return_unroutable += u64::from(route.unroutable && mandatory);
+        self.counted.drop_unroutable += u64::from(route.targets.is_empty() && !mandatory);
+    }
+
     /// Notes a publish for the trace, if there is one.
     pub(crate) fn trace(&mut self, channel: ChannelNumber, message: &Message, route: &Route) {
         if self.is_traced {
@@ -269,6 +280,7 @@ impl Publisher {
             }
             if let Ok(route) = &route {
                 self.trace(channel, &publish.message, route);
+                self.count(route, publish.mandatory);
             }
             match route {
                 Ok(route) if route.targets.is_empty() => verdicts.push(Verdict::Unroutable(publish)),

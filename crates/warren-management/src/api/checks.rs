@@ -1,12 +1,9 @@
-//! Health checks that say something about the cluster, and what tools of RabbitMQ ask that is always the same here.
+//! Health checks that say something about the cluster. Those about listeners are in `listening`.
 
 use serde_json::{Value, json};
 
 use super::Asked;
-use super::overview::RABBITMQ_VERSION;
 use crate::answer::Answer;
-use crate::error::ApiError;
-use crate::path::{Fixed, Protocol};
 
 fn ok() -> Answer {
     Answer::Document(json!({ "status": "ok" }))
@@ -63,30 +60,6 @@ impl Asked<'_> {
         )
     }
 
-    /// Whether clients may connect to this port of the node.
-    pub(super) fn port_listener(&self, port: u16) -> Answer {
-        let ports = self.admin.client_ports();
-        if ports.contains(&port) {
-            return Answer::Document(json!({ "status": "ok", "port": port }));
-        }
-        Answer::No(
-            json!({ "status": "failed", "reason": "No active listener", "missing": port, "ports": ports }),
-        )
-    }
-
-    /// Whether this node speaks the protocol.
-    pub(super) fn protocol_listener(&self, protocol: Protocol) -> Answer {
-        match protocol {
-            Protocol::Amqp => Answer::Document(json!({ "status": "ok", "protocol": "amqp" })),
-            Protocol::Http => Answer::Document(json!({ "status": "ok", "protocol": "http" })),
-            Protocol::Other => Answer::No(json!({
-                "status": "failed",
-                "reason": "No active listener",
-                "protocols": ["amqp", "http"],
-            })),
-        }
-    }
-
     /// Whether as many nodes are there as the cluster has.
     pub(super) fn cluster_size(&self) -> Answer {
         let nodes = self.admin.nodes();
@@ -108,50 +81,5 @@ impl Asked<'_> {
             return Answer::No(json!({ "status": "failed", "reason": "the cluster has not formed yet" }));
         }
         ok()
-    }
-
-    pub(super) fn fixed(&self, fixed: Fixed) -> Result<Answer, ApiError> {
-        match fixed {
-            Fixed::Auth => Ok(Answer::Document(json!({ "oauth_enabled": false }))),
-            Fixed::AuthAttempts => {
-                self.caller.must_monitor()?;
-                Ok(Answer::List(Vec::new()))
-            }
-            Fixed::HashPassword(password) => {
-                self.caller.must_administrate()?;
-                let failed = || ApiError::Unavailable("no random numbers".to_owned());
-                let hash = self.admin.hash_password(&password).ok_or_else(failed)?;
-                Ok(Answer::Document(json!({ "ok": hash })))
-            }
-            Fixed::Version => Ok(Answer::Document(json!(RABBITMQ_VERSION))),
-            Fixed::Nothing => Ok(Answer::List(Vec::new())),
-            Fixed::Done | Fixed::QueueAction { .. } => Err(ApiError::ObjectNotFound),
-        }
-    }
-
-    /// What there is nothing to do for.
-    pub(super) async fn act(&self, fixed: Fixed) -> Result<Answer, ApiError> {
-        match fixed {
-            Fixed::Done => {
-                self.caller.must_administrate()?;
-                Ok(Answer::Done)
-            }
-            Fixed::AuthAttempts => {
-                self.caller.must_monitor()?;
-                Ok(Answer::Done)
-            }
-            Fixed::QueueAction { vhost, name } => {
-                self.caller.must_see(self.admin, &vhost)?;
-                self.must_exist(&vhost, &name).await?;
-                match self.object.text("action")?.unwrap_or_default() {
-                    // Queues are always in step.
-                    "sync" | "cancel_sync" => Ok(Answer::Done),
-                    other => Err(ApiError::BadRequest(format!("unknown action: {other}"))),
-                }
-            }
-            Fixed::Auth | Fixed::HashPassword(_) | Fixed::Version | Fixed::Nothing => {
-                Err(ApiError::MethodNotAllowed("HEAD, GET, OPTIONS"))
-            }
-        }
     }
 }

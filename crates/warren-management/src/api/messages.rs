@@ -11,40 +11,51 @@ use crate::auth::Access;
 use crate::error::ApiError;
 use crate::table;
 
+const ACK_MODES: &str =
+    "Valid values are: ack_requeue_true, ack_requeue_false, reject_requeue_true, reject_requeue_false";
 /// Most messages of one get.
 const GET_MAX: u64 = 10_000;
 
 impl Asked<'_> {
     pub(super) async fn get_messages(&self, vhost: &str, queue: &str) -> Result<Answer, ApiError> {
         self.vhost_of_put(vhost)?;
+        let absent = || ApiError::ParentNotFound("queue_not_found".to_owned());
+        self.must_exist(vhost, queue).await.map_err(|_| absent())?;
+        self.object.must_have(&["ackmode", "count", "encoding"])?;
         self.caller.must_have(Access::Read, vhost, queue)?;
-        self.object.must_have(&["count", "ackmode", "encoding"])?;
         let after = match self.object.text("ackmode")?.unwrap_or_default() {
             "ack_requeue_true" => AfterGet::Requeue,
             "ack_requeue_false" => AfterGet::Ack,
             "reject_requeue_true" => AfterGet::RequeueFailed,
             "reject_requeue_false" => AfterGet::Reject,
-            other => return Err(ApiError::BadRequest(format!("unknown ackmode: {other}"))),
+            other => {
+                return Err(ApiError::BadRequest(format!("Invalid ackmode value: {other}. {ACK_MODES}")));
+            }
         };
         let base64 = match self.object.text("encoding")?.unwrap_or_default() {
             "auto" => false,
             "base64" => true,
-            other => return Err(ApiError::BadRequest(format!("unsupported encoding: {other}"))),
+            _ => {
+                let text = "Unsupported encoding. Please use auto or base64.";
+                return Err(ApiError::BadRequest(text.to_owned()));
+            }
         };
         let number = |key: &str| {
             let value = self.object.get(key);
             let text = value.and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
             value.and_then(Value::as_u64).or(text)
         };
-        let count =
-            number("count").ok_or_else(|| ApiError::BadRequest("count must be a whole number".to_owned()))?;
+        let shown = |key: &str| match self.object.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => "undefined".to_owned(),
+        };
+        let count = number("count").ok_or_else(|| ApiError::term("not_integer", &shown("count")))?;
         let truncate = number("truncate").and_then(|bytes| usize::try_from(bytes).ok());
         let count = u32::try_from(count.min(GET_MAX)).unwrap_or(u32::MAX);
-        let got = self.admin.get_messages(vhost, queue, count, after).await;
+        let got = self.admin.get_messages(&self.caller.name, vhost, queue, count, after).await;
         let got = got.map_err(|error| match ApiError::on_channel(error) {
-            ApiError::ObjectNotFound => {
-                ApiError::ParentNotFound(format!("no queue '{queue}' in vhost '{vhost}'"))
-            }
+            ApiError::ObjectNotFound => absent(),
             other => other,
         })?;
         Ok(Answer::List(got.iter().map(|message| shape(message, base64, truncate)).collect()))
@@ -52,14 +63,18 @@ impl Asked<'_> {
 
     pub(super) async fn publish(&self, vhost: &str, exchange: &str) -> Result<Answer, ApiError> {
         self.vhost_of_put(vhost)?;
-        self.object.must_have(&["properties", "routing_key", "payload", "payload_encoding"])?;
-        let payload = self.object.text("payload")?.unwrap_or_default();
+        let absent = || ApiError::ParentNotFound("exchange_not_found".to_owned());
+        if !self.admin.exchanges(Some(vhost)).iter().any(|known| known.name == exchange) {
+            return Err(absent());
+        }
+        self.object.must_have(&["routing_key", "properties", "payload", "payload_encoding"])?;
+        let payload = self.object.text("payload");
+        let payload = payload.map_err(|_| ApiError::BadRequest("payload_not_string".to_owned()))?;
+        let payload = payload.unwrap_or_default();
         let payload = match self.object.text("payload_encoding")?.unwrap_or_default() {
             "string" => payload.as_bytes().to_vec(),
-            "base64" => STANDARD
-                .decode(payload)
-                .map_err(|_| ApiError::BadRequest("payload is no base64".to_owned()))?,
-            other => return Err(ApiError::BadRequest(format!("unsupported encoding: {other}"))),
+            "base64" => STANDARD.decode(payload).map_err(|_| ApiError::term("not_base64", payload))?,
+            other => return Err(ApiError::term("unsupported_encoding", other)),
         };
         let publish = PublishInfo {
             user: self.caller.name.clone(),
@@ -71,10 +86,7 @@ impl Asked<'_> {
         };
         let routed =
             self.admin.publish(publish).await.map_err(|error| match ApiError::on_channel(error) {
-                // RabbitMQ tells an absent exchange so.
-                ApiError::ObjectNotFound => ApiError::BadRequest(format!(
-                    "404 NOT_FOUND - no exchange '{exchange}' in vhost '{vhost}'"
-                )),
+                ApiError::ObjectNotFound => absent(),
                 other => other,
             })?;
         Ok(Answer::Document(json!({ "routed": routed })))

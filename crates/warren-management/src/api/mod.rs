@@ -3,11 +3,15 @@
 mod bindings;
 mod channels;
 mod checks;
+mod components;
 mod connections;
 mod definitions;
 mod exchanges;
+mod features;
 mod health;
 mod limits;
+mod listening;
+mod memory;
 mod messages;
 mod nodes;
 mod overview;
@@ -15,7 +19,10 @@ mod parameters;
 mod permissions;
 mod policies;
 mod queues;
+mod quorum;
+mod rates;
 mod shards;
+mod tools;
 mod topic_permissions;
 mod users;
 mod vhosts;
@@ -37,7 +44,8 @@ use crate::auth::Caller;
 use crate::body::Object;
 use crate::error::ApiError;
 use crate::list::ListQuery;
-use crate::path::{Check, Client, Resource, Setting};
+use crate::listeners::Listener;
+use crate::path::{Check, Client, Fixed, Resource, Setting};
 use crate::{Management, body, query};
 
 /// Longest name of anything: AMQP's short string.
@@ -77,8 +85,14 @@ async fn answer(
     if let Some(answer) = health::without_login(management, &resource) {
         return finish(answer, &ListQuery::default());
     }
+    if !takes_json(&head.headers) {
+        return Err(ApiError::NotAcceptable);
+    }
     let starting = || ApiError::Unavailable("the node is starting".to_owned());
     let admin = management.admin().ok_or_else(starting)?;
+    if resource == Resource::Fixed(Fixed::Login) {
+        return log_in_by_form(admin.as_ref(), &head.method, body, peer).await;
+    }
     let caller = Caller::login(admin.as_ref(), &head.headers, peer)?;
     let query = query::pairs(head.uri.query().unwrap_or_default())?;
     let list = ListQuery::read(&query)?;
@@ -94,7 +108,15 @@ async fn answer(
         Method::PUT | Method::POST => body::read(body).await?,
         _ => Object::default(),
     };
-    let asked = Asked { admin: admin.as_ref(), caller: &caller, query: &query, object: &object, started };
+    let listeners = management.listeners();
+    let asked = Asked {
+        admin: admin.as_ref(),
+        caller: &caller,
+        query: &query,
+        object: &object,
+        started,
+        listeners: &listeners,
+    };
     let answer = match head.method {
         Method::PUT => asked.put(resource).await?,
         Method::POST => asked.post(resource).await?,
@@ -102,6 +124,32 @@ async fn answer(
         _ => asked.get(resource).await?,
     };
     finish(answer, &list)
+}
+
+/// Whether the asker takes what this API speaks.
+fn takes_json(headers: &axum::http::HeaderMap) -> bool {
+    let accepted: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let kinds = || accepted.iter().flat_map(|value| value.split(','));
+    let is_json = |kind: &str| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(kind.as_str(), "" | "*/*" | "*" | "application/*" | "application/json")
+    };
+    accepted.is_empty() || kinds().any(is_json)
+}
+
+/// A token of ours is the name and the password themselves: there is nothing to end at a log-out.
+async fn log_in_by_form(
+    admin: &dyn Admin,
+    method: &Method,
+    body: Body,
+    peer: IpAddr,
+) -> Result<Response, ApiError> {
+    if method == Method::DELETE {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
+    let form = body::read_form(body).await?;
+    tools::login(&form, |credentials| Caller::of(admin, credentials, peer))
 }
 
 fn finish(answer: Answer, list: &ListQuery) -> Result<Response, ApiError> {
@@ -129,12 +177,14 @@ struct Asked<'a> {
     query: &'a [(String, String)],
     object: &'a Object,
     started: Instant,
+    /// Where this node listens.
+    listeners: &'a [Listener],
 }
 
 impl Asked<'_> {
     async fn get(&self, resource: Resource) -> Result<Answer, ApiError> {
         match resource {
-            Resource::Check(check) => Ok(self.check(check)),
+            Resource::Check(check) => self.check(check),
             Resource::Overview => self.overview().await,
             Resource::WhoAmI => Ok(self.who_am_i()),
             Resource::ClusterName => Ok(self.cluster_name()),
@@ -173,7 +223,7 @@ impl Asked<'_> {
             Resource::Connection(name) => self.connection(&name).await,
             Resource::Setting(setting) => self.setting(setting),
             Resource::Client(client) => self.client(client).await,
-            Resource::Fixed(fixed) => self.fixed(fixed),
+            Resource::Fixed(fixed) => self.fixed(fixed).await,
             Resource::Live
             | Resource::Ready
             | Resource::QueueContents { .. }
@@ -192,6 +242,7 @@ impl Asked<'_> {
             Resource::Policy { vhost, name, operator } => self.put_policy(&vhost, &name, operator).await,
             Resource::ClusterName => self.put_cluster_name().await,
             Resource::Setting(setting) => self.put_setting(setting).await,
+            Resource::Fixed(fixed) => self.act(fixed).await,
             other => Err(ApiError::MethodNotAllowed(other.allowed())),
         }
     }
@@ -236,18 +287,24 @@ impl Asked<'_> {
         }
     }
 
-    fn check(&self, check: Check) -> Answer {
-        match check {
+    fn check(&self, check: Check) -> Result<Answer, ApiError> {
+        Ok(match check {
             Check::Ready | Check::Alarms | Check::LocalAlarms | Check::VirtualHosts => {
-                health::check(self.admin, check)
+                health::check(self.admin, &check)
             }
             Check::QuorumCritical => self.quorum_critical(),
             Check::Leaders => self.leaders(),
-            Check::Port(port) => self.port_listener(port),
-            Check::Protocol(protocol) => self.protocol_listener(protocol),
+            Check::Port(port) => self.port_listener(&port)?,
+            Check::Protocols(protocols) => self.protocol_listener(&protocols),
+            Check::Certificates { within, unit } => self.certificates(&within, &unit)?,
             Check::ClusterSize => self.cluster_size(),
             Check::Metadata => self.metadata_store(),
-        }
+            // As in RabbitMQ, which has given up to send a message for it.
+            Check::Aliveness(vhost) => {
+                self.caller.must_see(self.admin, &vhost)?;
+                health::ok_answer()
+            }
+        })
     }
 
     fn setting(&self, setting: Setting) -> Result<Answer, ApiError> {

@@ -48,7 +48,7 @@ impl Asked<'_> {
             "uptime": process.uptime_ms.min(u32::MAX.into()),
             "run_queue": 0,
             "processors": process.processors,
-            "rates_mode": "none",
+            "rates_mode": "basic",
             "fd_used": process.open_files,
             "fd_total": process.open_files_max,
             "sockets_used": if node.this { self.admin.connections().len() } else { 0 },
@@ -59,13 +59,19 @@ impl Asked<'_> {
             "mem_calculation_strategy": "rss",
             "disk_free_limit": resources.disk_limit,
             "disk_free_alarm": node.alarms.disk,
+            // Erlang's processes and their usual limit: here there are none, but strict clients want a limit.
             "proc_used": 0,
-            "proc_total": 0,
+            "proc_total": 1_048_576,
             "net_ticktime": 0,
             "enabled_plugins": ["rabbitmq_management", "rabbitmq_prometheus"],
             "exchange_types": exchange_types(),
             "auth_mechanisms": auth_mechanisms(),
             "rabbitmq_version": RABBITMQ_VERSION,
+            "erlang_version": "none",
+            "erlang_full_version": "none",
+            "crypto_lib_version": "rustls",
+            // Where older clients look for the version.
+            "applications": [{ "name": "rabbit", "description": "RabbitMQ", "version": RABBITMQ_VERSION }],
             // Beyond RabbitMQ.
             "address": node.address,
             "node_id": format!("{:016x}", node.id.0),
@@ -78,12 +84,12 @@ impl Asked<'_> {
             "moving": node.moving,
         });
         if let Value::Object(shape) = &mut shape {
-            for nothing in
-                ["applications", "contexts", "log_files", "config_files", "partitions", "cluster_links"]
-            {
+            for nothing in ["log_files", "config_files", "partitions", "cluster_links"] {
                 shape.insert(nothing.to_owned(), Value::Array(Vec::new()));
             }
             shape.insert("disk_free".to_owned(), resources.disk_free.into());
+            let contexts = if node.this { self.shape_contexts() } else { json!([]) };
+            shape.insert("contexts".to_owned(), contexts);
         }
         shape
     }

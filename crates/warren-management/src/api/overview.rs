@@ -3,29 +3,12 @@
 use serde_json::{Value, json};
 
 use super::Asked;
+use super::rates::{Happened, churn, put_publishes};
 use crate::answer::Answer;
 use crate::error::ApiError;
 
 /// The RabbitMQ whose behaviour Warren has: what clients of the HTTP API compare. Our own version is beside it.
 pub(crate) use warren_broker::RABBITMQ_VERSION;
-
-/// What counts messages through the broker in RabbitMQ's overview.
-const MESSAGE_RATES: &[&str] = &[
-    "publish",
-    "confirm",
-    "return_unroutable",
-    "drop_unroutable",
-    "deliver",
-    "deliver_no_ack",
-    "get",
-    "get_no_ack",
-    "get_empty",
-    "deliver_get",
-    "redeliver",
-    "ack",
-    "disk_reads",
-    "disk_writes",
-];
 
 const EXCHANGE_TYPES: &[&str] = &[
     "direct",
@@ -55,6 +38,13 @@ impl Asked<'_> {
             .count();
         let connections = self.visible_connections(false).await;
         let channels: u64 = connections.iter().map(|connection| u64::from(connection.channels)).sum();
+        let happened = Happened::of_all(queues.iter());
+        let (ready_rate, unacked_rate) = happened.growth();
+        let mut stats = happened.message_stats();
+        let flow = self.admin.flow().await;
+        if self.caller.is_monitor() {
+            put_publishes(&mut stats, &flow);
+        }
         let mut overview = json!({
             "management_version": RABBITMQ_VERSION,
             "rabbitmq_version": RABBITMQ_VERSION,
@@ -62,24 +52,26 @@ impl Asked<'_> {
             "product_version": self.admin.version(),
             "erlang_version": "none",
             "erlang_full_version": "none",
+            "crypto_lib_version": "rustls",
+            "cluster_tags": {},
+            "node_tags": {},
             "cluster_name": self.admin.cluster_name(),
-            // Rates are not measured: read the counters of the metrics endpoint.
-            "rates_mode": "none",
+            "rates_mode": "basic",
             "sample_retention_policies": { "global": [], "basic": [], "detailed": [] },
             "exchange_types": exchange_types(),
             "disable_stats": false,
             "enable_queue_totals": false,
             "default_queue_type": "classic",
             "is_op_policy_updating_enabled": false,
-            "message_stats": MESSAGE_RATES.iter().flat_map(|name| zeros(name)).collect::<serde_json::Map<_, _>>(),
-            "churn_rates": {},
+            "message_stats": stats,
+            "churn_rates": churn(&flow),
             "queue_totals": {
                 "messages": ready + unacked,
-                "messages_details": { "rate": 0.0 },
+                "messages_details": { "rate": ready_rate + unacked_rate },
                 "messages_ready": ready,
-                "messages_ready_details": { "rate": 0.0 },
+                "messages_ready_details": { "rate": ready_rate },
                 "messages_unacknowledged": unacked,
-                "messages_unacknowledged_details": { "rate": 0.0 },
+                "messages_unacknowledged_details": { "rate": unacked_rate },
             },
             "object_totals": {
                 "channels": channels,
@@ -92,10 +84,21 @@ impl Asked<'_> {
         });
         if let (true, Value::Object(overview)) = (self.caller.is_monitor(), &mut overview) {
             overview.insert("node".to_owned(), self.admin.node_name().into());
-            overview.insert("listeners".to_owned(), json!([]));
-            overview.insert("contexts".to_owned(), json!([]));
+            overview.insert("listeners".to_owned(), self.shape_listeners());
+            overview.insert("contexts".to_owned(), self.shape_contexts());
         }
         Ok(Answer::Document(overview))
+    }
+
+    /// Of this node: others are asked themselves.
+    fn shape_listeners(&self) -> Value {
+        let node = self.admin.node_name();
+        self.listeners.iter().map(|listener| listener.shape(&node)).collect()
+    }
+
+    pub(super) fn shape_contexts(&self) -> Value {
+        let node = self.admin.node_name();
+        self.listeners.iter().filter_map(|listener| listener.context(&node)).collect()
     }
 
     pub(super) fn who_am_i(&self) -> Answer {
@@ -112,8 +115,4 @@ pub(super) fn exchange_types() -> Value {
         .iter()
         .map(|name| json!({ "name": name, "description": format!("AMQP {name} exchange"), "enabled": true }))
         .collect()
-}
-
-fn zeros(name: &str) -> [(String, Value); 2] {
-    [(name.to_owned(), json!(0)), (format!("{name}_details"), json!({ "rate": 0.0 }))]
 }

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use warren_broker::admin::ParameterRecord;
 
+use super::components;
 use super::limits::{read_vhost_limits, shape_vhost_limits};
 use super::policies::shape_policy;
 use super::{Asked, checked_name, created};
@@ -86,6 +87,7 @@ impl Asked<'_> {
                 Ok(Answer::Done)
             }
             Kind::Kept => {
+                components::check(component, name, &value)?;
                 let record = record(Some(vhost), component, name, &value);
                 let new = self.admin.set_parameter(record).await;
                 new.map(created).map_err(|error| ApiError::on_put(error, "vhost_not_found"))

@@ -1,9 +1,10 @@
 //! Queues: listed with their counts, declared, deleted, purged.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use warren_broker::admin::QueueInfo;
 use warren_types::{AMQPValue, QueueSpec};
 
+use super::rates::Happened;
 use super::{Asked, NodeNames, checked_name, created};
 use crate::answer::Answer;
 use crate::auth::Access;
@@ -107,14 +108,25 @@ fn shape_queue(queue: &QueueInfo, names: &NodeNames) -> Value {
     put("operator_policy", queue.operator_policy.clone().into());
     put("effective_policy_definition", table::to_json(&queue.effective_policy));
     // Counts that nobody could tell are left out, as RabbitMQ does for a queue that is down: 0 would be a lie.
-    if let (Some(ready), Some(unacked)) = (queue.ready, queue.unacked) {
-        put("messages", (ready + unacked).into());
+    let happened = Happened::of(queue);
+    let (ready_rate, unacked_rate) = happened.growth();
+    let counts = [
+        (
+            "messages",
+            queue.ready.zip(queue.unacked).map(|(ready, unacked)| ready + unacked),
+            ready_rate + unacked_rate,
+        ),
+        ("messages_ready", queue.ready, ready_rate),
+        ("messages_unacknowledged", queue.unacked, unacked_rate),
+    ];
+    for (name, count, rate) in counts {
+        if let Some(count) = count {
+            put(name, count.into());
+            put(&format!("{name}_details"), json!({ "rate": rate }));
+        }
     }
-    if let Some(ready) = queue.ready {
-        put("messages_ready", ready.into());
-    }
-    if let Some(unacked) = queue.unacked {
-        put("messages_unacknowledged", unacked.into());
+    if !happened.is_nothing() {
+        put("message_stats", happened.message_stats().into());
     }
     if let Some(delayed) = queue.delayed {
         put("messages_delayed", delayed.into());

@@ -1,5 +1,7 @@
 //! Users. Passwords come in and never go out; their salted hashes do, for administrators, as in RabbitMQ.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use warren_broker::admin::{UserInfo, UserLimits};
 
@@ -40,8 +42,10 @@ impl Asked<'_> {
         let names: Vec<&str> =
             names.iter().map(|name| name.as_str().ok_or_else(bad)).collect::<Result<_, _>>()?;
         let known: Vec<String> = self.admin.users().into_iter().map(|user| user.name).collect();
-        // Whoever is gone already is what was asked for.
-        for name in names.into_iter().filter(|name| known.iter().any(|known| known == name)) {
+        if let Some(unknown) = names.iter().find(|name| !known.iter().any(|known| known == *name)) {
+            return Err(ApiError::term("no_such_user", unknown));
+        }
+        for name in names {
             self.admin.delete_user(name).await?;
         }
         Ok(Answer::Done)
@@ -61,15 +65,21 @@ impl Asked<'_> {
     pub(super) async fn put_user(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_administrate()?;
         checked_name("user's name", name)?;
-        self.object.must_have(&["tags"])?;
+        if self.object.get("tags").is_none() {
+            return Err(ApiError::BadRequest("tags_not_present".to_owned()));
+        }
         let tags = tags(self.object.get("tags"))?;
         checked_algorithm(self.object)?;
         let password = match (self.object.text("password")?, self.object.text("password_hash")?) {
             (Some(_), Some(_)) => {
-                return Err(ApiError::BadRequest("password and password_hash exclude each other".to_owned()));
+                let text = "both_password_and_password_hash_are_provided";
+                return Err(ApiError::BadRequest(text.to_owned()));
             }
             (Some(password), None) => Ok(password.to_owned()),
-            (None, Some(hash)) => Err(hash.to_owned()),
+            (None, Some(hash)) => {
+                STANDARD.decode(hash).map_err(|_| ApiError::term("not_base64", hash))?;
+                Err(hash.to_owned())
+            }
             // Neither: a user that cannot log in with a password.
             (None, None) => Err(String::new()),
         };
