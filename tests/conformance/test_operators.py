@@ -125,7 +125,7 @@ def test_topic_permissions_decide_over_routing_keys(nodes, place, enter):
     client.expect_channel_close(1, 403, f"ACCESS_REFUSED - read access to {text}", "queue.bind")
     bind = f"/bindings/{place}/e/amq.topic/q/q"
     status, answer = http(nodes[1], "POST", bind, {"routing_key": "other.a"}, f"{place}:p")
-    assert (status, answer["reason"]) == (401, f"read access to {text}")
+    assert (status, answer["reason"]) == (401, "Access refused.")
     assert http(nodes[1], "POST", bind, {"routing_key": "news.x"}, f"{place}:p")[0] == 201
     # Allowed again at once for a channel that is open.
     client.confirm_channel(2)
@@ -177,7 +177,7 @@ def test_messages_are_published_and_got_over_http_at_any_node(nodes, place, ente
     assert http(nodes[1], "POST", publish, body, user) == (200, {"routed": True})
     assert http(nodes[1], "POST", publish, {**body, "routing_key": "none"}, user) == (200, {"routed": False})
     status, answer = http(nodes[1], "POST", f"/exchanges/{place}/none/publish", body, user)
-    assert (status, answer["reason"]) == (400, f"404 NOT_FOUND - no exchange 'none' in vhost '{place}'")
+    assert (status, answer["reason"]) == (404, "exchange_not_found")
     get = lambda node, mode: http(node, "POST", f"/queues/{place}/q/get",  # noqa: E731
                                   {"count": 10, "ackmode": mode, "encoding": "auto"}, user)[1]
     (got,) = get(nodes[2], "ack_requeue_true")
@@ -219,7 +219,7 @@ def test_everything_said_travels_in_definitions(nodes, place):
     assert http(node, "PUT", f"/user-limits/{place}/max-channels", {"value": 8})[0] == 204
     topic = {"exchange": "amq.topic", "write": "^a", "read": "^b"}
     assert http(node, "PUT", f"/topic-permissions/{place}/{place}", topic)[0] == 201
-    shovel = {"src-queue": "a", "dest-queue": "b"}
+    shovel = {"src-uri": "amqp://", "src-queue": "a", "dest-uri": "amqp://", "dest-queue": "b"}
     assert http(node, "PUT", f"/parameters/shovel/{place}/s", {"value": shovel})[0] == 201
     assert http(node, "PUT", f"/global-parameters/{place}", {"value": {"x": [1, None]}})[0] == 201
     document = http(node, "GET", "/definitions")[1]
@@ -263,7 +263,7 @@ def test_the_command_line_sets_limits_topic_permissions_and_parameters(nodes, pl
     record = {"user": place, "vhost": place, "exchange": "amq.topic", "write": "^a", "read": ""}
     assert record in warren("topic-permissions", "list")
     warren("topic-permissions", "clear", place, "-p", place)
-    warren("parameters", "set", "s", '{"src-queue":"a"}', "--component", "shovel", "-p", place)
+    warren("parameters", "set", "s", '{"src-uri":"amqp://","dest-uri":"amqp://"}', "--component", "shovel", "-p", place)
     assert any(one["vhost"] == place and one["name"] == "s" for one in warren("parameters", "list"))
     warren("parameters", "clear", "s", "--component", "shovel", "-p", place)
     warren("parameters", "set", place, "[1]", "--global")
@@ -301,3 +301,43 @@ def test_every_type_of_exchange_that_the_overview_names_can_be_declared(nodes, c
     for kind in named:
         arguments = {"x-delayed-type": "direct"} if kind == "x-delayed-message" else {}
         client.call(1, "exchange.declare", exchange=name(kind), type=kind, arguments=arguments)
+
+
+def test_what_came_and_went_is_told_with_its_rate(nodes, place, enter):
+    client = enter(0)
+    client.channel(1)
+    client.declare(1, "work", durable=True)
+    for number in range(10):
+        client.publish(1, "", "work", b"%d" % number)
+    client.confirm_channel(3)
+    client.publish(3, "", "nowhere", b"dropped")
+    client.expect("basic.ack", 3)
+    for _ in range(3):
+        got = eventually(lambda: client.get(1, "work"), "it is there")
+        client.send(1, "basic.ack", delivery_tag=got.delivery_tag)
+    again = client.get(1, "work")
+    client.send(1, "basic.reject", delivery_tag=again.delivery_tag, requeue=True)
+    client.channel(2)
+    client.consume(2, "work", no_ack=True)
+    for _ in range(7):
+        client.expect("basic.deliver", 2)
+    assert client.get(1, "work") is None
+
+    def stats():
+        queue = http(nodes[1], "GET", f"/queues/{place}/work")[1]
+        stats = queue["message_stats"]
+        return (queue, stats) if stats["ack"] == 3 and stats["get_empty"] >= 1 and queue["messages"] == 0 else None
+
+    _, stats = eventually(stats, "all of it is counted")
+    assert (stats["publish"], stats["get"], stats["deliver_no_ack"], stats["redeliver"]) == (10, 4, 7, 1)
+    assert (stats["deliver"], stats["deliver_get"]) == (0, 11)
+    assert stats["publish_details"]["rate"] > 0
+    for node in nodes:
+        overview = http(node, "GET", "/overview")[1]
+        assert overview["message_stats"]["publish"] >= 11
+        assert overview["message_stats"]["confirm"] >= 1
+        assert overview["message_stats"]["drop_unroutable"] >= 1
+        assert overview["churn_rates"]["channel_created"] >= 2
+        ports = {one["protocol"]: one["port"] for one in overview["listeners"]}
+        assert (ports["amqp"], ports["http"]) == (node.amqp_port, node.http_port)
+    client.close()

@@ -74,3 +74,17 @@ def test_where_nothing_is_traced_nothing_is_told(traced, nodes, place):
     traced.publish(1, "", "work", b"quiet")
     eventually(lambda: traced.get(1, "work", no_ack=True), "it came")
     assert traced.get(1, "copies") is None
+
+
+def test_what_is_published_and_got_over_http_is_told_too(traced, nodes, place):
+    message = {"properties": {"message_id": "m"}, "routing_key": "work", "payload": "over http", "payload_encoding": "string"}
+    assert http(nodes[0], "POST", f"/exchanges/{place}/amq.default/publish", message)[1] == {"routed": True}
+    got, headers = copy(traced)
+    assert (got.routing_key, got.body, headers["routed_queues"]) == ("publish.", b"over http", ["work"])
+    assert headers["user"] == "guest"
+    assert headers["properties"] == {"message_id": "m"}
+    get = {"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    assert http(nodes[0], "POST", f"/queues/{place}/work/get", get)[1][0]["payload"] == "over http"
+    got, headers = copy(traced)
+    assert (got.routing_key, got.body, headers["user"]) == ("deliver.work", b"over http", "guest")
+    assert (headers["channel"], headers["redelivered"]) == (1, 0)
