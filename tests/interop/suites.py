@@ -14,6 +14,9 @@ from kit import cluster as clusters  # noqa: E402
 
 SUITES = Path(os.environ["SUITES"])
 LIMIT_S = 900
+# Five tests of ConnectionRecovery make about 100,000 declarations, bindings and deletions, one after the other, each a record
+# of the metadata group: 1,046 s of the 2,544 that the suite took at a load above 12.
+JAVA_LIMIT_S = 3600
 URL = "amqp://guest:guest@127.0.0.1:5672/"
 
 # What is left out, and why; README.md says more.
@@ -21,6 +24,7 @@ RESTART = "restarts the broker through RabbitMQ's own Makefile"
 JAVA = {
     "FrameMax.rejectLargeFramesDuringConnectionNegotiation": "of 3.x: since 4.1 a login may take 8,192 octets",
     "DeadLetterExchange.declareQueueWithInvalidDeadLetterRoutingKeyArg": "fails against RabbitMQ as well",
+    "CcRoutes.nonArray": "a race of its own: our close may be there before its next call",
     "ConnectionRecovery.blockedListenerRecovery": "raises an alarm through RabbitMQ's own Makefile",
     "PerMessageTTL.invalidTypeUsedInTTL": "a race of its own: our close may be there before its next call",
     "PerMessageTTL.trailingCharsUsedInTTL": "a race of its own: our close may be there before its next call",
@@ -53,16 +57,16 @@ GO = {"ExampleConnection_reconnect": "compares a log that depends on when a goro
 PYTHON = {"tls": "wants the certificates that the client's CI makes"}
 
 
-def run(command, directory, **environment):
+def run(command, directory, limit_s=LIMIT_S, **environment):
     """The command's output; it ends after a while."""
     try:
         done = subprocess.run(
             command, cwd=directory, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=LIMIT_S, text=True, errors="replace", check=False,
+            stderr=subprocess.STDOUT, timeout=limit_s, text=True, errors="replace", check=False,
         )  # fmt: skip
         return done.stdout
     except subprocess.TimeoutExpired as late:
-        return (late.stdout or b"").decode(errors="replace") + f"\nFAILED: not done after {LIMIT_S} s\n"
+        return (late.stdout or b"").decode(errors="replace") + f"\nFAILED: not done after {limit_s} s\n"
 
 
 def number(pattern, text):
@@ -104,10 +108,12 @@ def java():
     text = run(
         ["java", f"-Drabbitmqctl.bin={HERE}/shim/rabbitmqctl", "-Dtest-broker.A.nodename=n1",
          "-Dbroker.hostname=localhost", "-Dbroker.port=5672", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off",
-         "-cp", f"{classes}:{path}", "Suite", str(left_out), *tests], source,
+         "-cp", f"{classes}:{path}", "Suite", str(left_out), *tests], source, JAVA_LIMIT_S,
     )  # fmt: skip
     ran, failed = number(r"^RAN (\d+)", text), number(r"^RAN \d+ FAILED (\d+)", text)
-    return ran - failed, failed if ran else 1, len(JAVA), text
+    if not ran:  # cut off: what it had told
+        return number_of("DONE ", text), 1, len(JAVA), text
+    return ran - failed, failed, len(JAVA), text
 
 
 def amqplib():

@@ -10,8 +10,12 @@ import org.junit.runner.Request;
 import org.junit.runner.Result;
 import org.junit.runner.manipulation.Filter;
 import org.junit.runner.notification.Failure;
+import org.junit.runner.notification.RunListener;
 
-/** Runs test classes without the tests named in a file, one "Class.method" a line: Suite FILE CLASS... */
+/**
+ * Runs test classes without the tests named in a file, one "Class.method" a line: Suite FILE CLASS...
+ * Tells of each test as it ends, so that a run that is cut off has told what it had.
+ */
 public class Suite {
     public static void main(String[] arguments) throws Exception {
         Set<String> leftOut = new HashSet<>(Files.readAllLines(Path.of(arguments[0])));
@@ -33,7 +37,21 @@ public class Suite {
                 return "what is not left out";
             }
         };
-        Result result = new JUnitCore().run(Request.classes(classes.toArray(new Class<?>[0])).filterWith(filter));
+        JUnitCore core = new JUnitCore();
+        core.addListener(new RunListener() {
+            private long started;
+
+            @Override
+            public void testStarted(Description test) {
+                started = System.nanoTime();
+            }
+
+            @Override
+            public void testFinished(Description test) {
+                System.out.printf("DONE %s %d ms%n", test.getDisplayName(), (System.nanoTime() - started) / 1_000_000);
+            }
+        });
+        Result result = core.run(Request.classes(classes.toArray(new Class<?>[0])).filterWith(filter));
         for (Failure failure : result.getFailures()) {
             System.out.println("FAILED " + failure.getTestHeader() + ": " + failure.getMessage());
         }
