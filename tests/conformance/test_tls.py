@@ -49,6 +49,13 @@ class Secured:
             )  # fmt: skip
         )
 
+    def greeted(self, client=None):
+        """A client with that certificate, and the `connection.start` that it got."""
+        inside = amqp.Client("127.0.0.1", self.port)
+        inside.socket = self.context(client).wrap_socket(inside.socket, server_hostname="localhost")
+        inside.send_bytes(amqp.PROTOCOL_HEADER)
+        return inside, inside.expect("connection.start", 0)
+
     def command(self, *arguments, ca=True, given=""):
         """`warren ...` against the HTTPS port."""
         command = [str(self.cluster.binary), *arguments, "--node", f"https://localhost:{self.https_port}"]
@@ -107,20 +114,27 @@ def test_external_logs_in_whom_the_certificate_names_and_nobody_else(secured):
         connection.channel().queue_declare("of-ann", exclusive=True)
         users = [c["user"] for c in secured.node.http("/api/connections")]
         assert "CN=ann,O=Example" in users
-    with pytest.raises(pika.exceptions.AMQPConnectionError):
-        secured.connect(pika.credentials.ExternalCredentials())
+    without, _ = secured.greeted()
+    without.start_ok(mechanism="EXTERNAL", response=b"")
+    assert without.expect("connection.close", 0).reply_code == 403
+    without.abort()
     assert "presented no TLS (x.509) certificate" in secured.node.log_path.read_text()
 
 
-def test_external_is_offered_on_tls_only(secured):
+def test_external_is_offered_only_to_whom_it_lets_in(secured):
+    """Some clients (amqpstorm) take it wherever it is offered, though they were given a password."""
     plain = amqp.Client(*secured.node.address)
     plain.send_bytes(amqp.PROTOCOL_HEADER)
     assert plain.expect("connection.start", 0).mechanisms == b"PLAIN AMQPLAIN"
     plain.abort()
-    inside = amqp.Client("127.0.0.1", secured.port)
-    inside.socket = secured.context().wrap_socket(inside.socket, server_hostname="localhost")
-    inside.send_bytes(amqp.PROTOCOL_HEADER)
-    assert inside.expect("connection.start", 0).mechanisms == b"PLAIN AMQPLAIN EXTERNAL"
+    bob = secured.ca.issue("bob", "/CN=bob")
+    for client in (None, bob):
+        inside, start = secured.greeted(client)
+        assert start.mechanisms == b"PLAIN AMQPLAIN"
+        inside.abort()
+    assert secured.command("users", "add", "CN=bob", given="never used\n").returncode == 0
+    inside, start = secured.greeted(bob)
+    assert start.mechanisms == b"PLAIN AMQPLAIN EXTERNAL"
     inside.abort()
 
 

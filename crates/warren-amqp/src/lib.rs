@@ -23,8 +23,8 @@ pub use amq_protocol::protocol as methods;
 pub use action::{Action, Ending, Mechanism, Publish, Settlement};
 pub use channel::{CancelledConsumer, Delivered, HandedOver};
 pub use connection::{
-    Beat, ChannelInfo, ChannelQuota, Connection, ConnectionConfig, ConnectionState, Heartbeat, Limits,
-    RABBITMQ_VERSION, server_properties,
+    Beat, ChannelInfo, ChannelQuota, Connection, ConnectionConfig, ConnectionState, External, Heartbeat,
+    Limits, RABBITMQ_VERSION, server_properties,
 };
 pub use error::MethodId;
 pub use request::{

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::warn;
-use warren_amqp::ConnectionConfig;
+use warren_amqp::{ConnectionConfig, External};
 use warren_catalogue::{Access, Applied, Resource};
 use warren_proto::catalogue::Command;
 use warren_proto::session::{Answer, Ask};
@@ -46,6 +46,8 @@ pub(crate) struct Broker {
     machine: Arc<ConnectionConfig>,
     /// The same for connections with TLS.
     machine_tls: Arc<ConnectionConfig>,
+    /// And for those whose certificate names a user.
+    machine_certified: Arc<ConnectionConfig>,
     node: NodeId,
     incarnation: u64,
     session: SessionId,
@@ -119,7 +121,8 @@ impl Broker {
         let incoming = Incoming::new(alarms.resources().memory_limit);
         let broker = Arc::new(Self {
             config,
-            machine_tls: Arc::new(ConnectionConfig { offers_external: true, ..machine.clone() }),
+            machine_tls: Arc::new(ConnectionConfig { external: External::Taken, ..machine.clone() }),
+            machine_certified: Arc::new(ConnectionConfig { external: External::Offered, ..machine.clone() }),
             machine: Arc::new(machine),
             node,
             incarnation,
@@ -143,8 +146,12 @@ impl Broker {
         &self.config
     }
 
-    pub(crate) fn machine_config(&self, tls: bool) -> &Arc<ConnectionConfig> {
-        if tls { &self.machine_tls } else { &self.machine }
+    pub(crate) fn machine_config(&self, external: External) -> &Arc<ConnectionConfig> {
+        match external {
+            External::Unknown => &self.machine,
+            External::Taken => &self.machine_tls,
+            External::Offered => &self.machine_certified,
+        }
     }
 
     pub(crate) fn node(&self) -> NodeId {

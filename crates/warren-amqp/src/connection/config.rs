@@ -22,8 +22,20 @@ pub struct ConnectionConfig {
     /// Most bytes of unfinished messages and uncommitted transactions of a connection; more closes it (506). Default
     /// 256 MiB.
     pub max_held_bytes: u64,
-    /// Offer the mechanism `EXTERNAL`: the shell knows who the client is. Default not.
-    pub offers_external: bool,
+    /// Whether a client may log in as whom its certificate names. Default not known.
+    pub external: External,
+}
+
+/// What becomes of the mechanism `EXTERNAL`. Some clients take it wherever it is offered, though they have a password:
+/// it is offered only where it leads in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum External {
+    /// There is no such mechanism.
+    Unknown,
+    /// Not offered, but decided by the shell, which says why not.
+    Taken,
+    /// Offered: the shell knows who the client is.
+    Offered,
 }
 
 impl Default for ConnectionConfig {
@@ -36,7 +48,7 @@ impl Default for ConnectionConfig {
             max_message_size: 16 * 1024 * 1024,
             consumers_per_channel: None,
             max_held_bytes: 256 * 1024 * 1024,
-            offers_external: false,
+            external: External::Unknown,
         }
     }
 }

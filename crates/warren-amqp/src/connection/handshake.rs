@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 use warren_types::table::{self, ShortString};
 use warren_types::{AMQPValue, AmqpError, ChannelNumber, FieldTable, ReplyCode};
 
-use super::{Connection, Limits, Phase};
+use super::{Connection, External, Limits, Phase};
 use crate::action::{Action, Ending, Mechanism};
 use crate::error::{Fault, MethodId};
 use crate::frame::{self, PROTOCOL_HEADER};
@@ -75,10 +75,9 @@ impl Connection {
             version_major: 0,
             version_minor: 9,
             server_properties: self.config.server_properties.clone(),
-            mechanisms: if self.config.offers_external {
-                "PLAIN AMQPLAIN EXTERNAL".into()
-            } else {
-                "PLAIN AMQPLAIN".into()
+            mechanisms: match self.config.external {
+                External::Unknown | External::Taken => "PLAIN AMQPLAIN".into(),
+                External::Offered => "PLAIN AMQPLAIN EXTERNAL".into(),
             },
             locales: "en_US".into(),
         };
@@ -102,9 +101,11 @@ impl Connection {
         let credentials = match mechanism {
             Mechanism::Plain => plain(response),
             Mechanism::AmqPlain => amqplain(response),
-            // What the client answers is of no meaning.
-            Mechanism::External if self.config.offers_external => Some((String::new(), Vec::new())),
-            Mechanism::External => None,
+            Mechanism::External => match self.config.external {
+                External::Unknown => None,
+                // What the client answers is of no meaning.
+                External::Taken | External::Offered => Some((String::new(), Vec::new())),
+            },
         };
         let Some((user, password)) = credentials else {
             self.end_silently();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use warren_types::{ChannelNumber, DeliveryRef, FieldTable};
 
-pub use config::ConnectionConfig;
+pub use config::{ConnectionConfig, External};
 pub use handshake::{RABBITMQ_VERSION, server_properties};
 pub use heartbeat::{Beat, Heartbeat};
 pub use tune::Limits;

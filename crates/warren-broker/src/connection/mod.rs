@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use warren_amqp::frame::DeliveryCounts;
-use warren_amqp::{Action, Beat, Connection as Machine, Ending, Mechanism, Publish, Settlement};
+use warren_amqp::{Action, Beat, Connection as Machine, Ending, External, Mechanism, Publish, Settlement};
 use warren_proto::session::Delivery;
 use warren_types::{AmqpError, ChannelNumber, QueueHost, QueueId, SubscriptionId};
 
@@ -77,7 +77,12 @@ pub(crate) async fn serve<S>(
     let mailbox = Arc::new(Mailbox::new());
     let name = format!("{peer} -> {local}");
     let external = certified_user(tls.as_ref(), broker.config().amqps_login_from);
-    let machine = Machine::new(Arc::clone(broker.machine_config(tls.is_some())));
+    let way = match (&tls, &external) {
+        (None, _) => External::Unknown,
+        (Some(_), Ok(user)) if broker.recognise(user.clone(), peer.ip()).is_ok() => External::Offered,
+        (Some(_), Ok(_) | Err(_)) => External::Taken,
+    };
+    let machine = Machine::new(Arc::clone(broker.machine_config(way)));
     let registered = Arc::new(Registered {
         mailbox: Arc::clone(&mailbox),
         info: Mutex::new(ConnectionInfo {
