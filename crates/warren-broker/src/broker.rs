@@ -380,15 +380,25 @@ impl Broker {
                 Some(Answer::Info(counts)) if counts.consumers == 0 => {}
                 Some(_) | None => return,
             }
-            let mut revisions = self.catalogue().revision();
-            while self.catalogue().read().queue_by_id(queue).is_some() {
-                if revisions.changed().await.is_err() {
-                    return;
-                }
-            }
+            self.forgotten(queue).await;
         };
         // It goes anyway; only the client does not see it at once.
         let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, settled).await;
+    }
+
+    /// Waits (a little) until a queue whose deletion is under way is gone.
+    pub(crate) async fn settle_deletion(&self, queue: QueueId) {
+        // Where that takes longer its deletion may have failed: its leader asks again.
+        let _slow = tokio::time::timeout(AUTO_DELETE_WAIT, self.forgotten(queue)).await;
+    }
+
+    async fn forgotten(&self, queue: QueueId) {
+        let mut revisions = self.catalogue().revision();
+        while self.catalogue().read().queue_by_id(queue).is_some() {
+            if revisions.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until a queue's leader has handed out what it could of all that this node published before; not for long.

@@ -31,6 +31,8 @@ use crate::{alarm, clock, connection, dead_letter, listener, opening, renewal, s
 
 /// Queues that may wait to be deleted.
 const DELETIONS_MAX: usize = 4096;
+/// How many of them are proposed at a time: their records share a sync.
+const DELETED_AT_ONCE: usize = 64;
 
 /// Why a node does not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -429,17 +431,27 @@ async fn follow_leaderships(
     }
 }
 
-/// Deletes queues that their leaders ask it to: auto-delete ones without consumers, and unused ones.
+/// Deletes queues that their leaders ask it to: auto-delete ones without consumers, and unused ones. Those that wait
+/// go together: when a connection with hundreds of them is lost, its client is soon back and declares them again.
 async fn delete_queues(broker: Arc<Broker>, mut queues: mpsc::Receiver<QueueId>, running: CancellationToken) {
+    let mut batch = Vec::with_capacity(DELETED_AT_ONCE);
     loop {
-        let queue = tokio::select! {
+        let taken = tokio::select! {
             () = running.cancelled() => break,
-            queue = queues.recv() => queue,
+            taken = queues.recv_many(&mut batch, DELETED_AT_ONCE) => taken,
         };
-        let Some(queue) = queue else { break };
-        if let Err(error) = broker.change(Command::DeleteQueue { queue }).await {
-            debug!(%queue, %error, "cannot delete an unused queue now: its leader asks again");
+        if taken == 0 {
+            break;
         }
+        let deletions = batch.drain(..).map(|queue| {
+            let broker = Arc::clone(&broker);
+            async move {
+                if let Err(error) = broker.change(Command::DeleteQueue { queue }).await {
+                    debug!(%queue, %error, "cannot delete an unused queue now: its leader asks again");
+                }
+            }
+        });
+        futures_util::future::join_all(deletions).await;
     }
 }
 

@@ -675,6 +675,24 @@ fn an_auto_delete_queue_goes_with_its_last_consumer() {
 }
 
 #[test]
+fn a_queue_that_goes_is_not_there_for_who_declares_it_and_is_for_who_counts() {
+    let mut bench = Bench::new();
+    bench.directory.declare(Q, true);
+    bench.attach(1, 1, 1);
+    bench.subscribe(1, 10, 1);
+    let declares = Ask::Info { queue: Q, uses: true, after_deaths: false };
+    let counts = Ask::Info { queue: Q, uses: false, after_deaths: false };
+    assert!(matches!(bench.ask(1, declares.clone()), Some(Answer::Info(_))));
+    bench.frame(1, HomeFrame::Unsubscribe { subscription: SubscriptionId(10) });
+    assert_eq!(bench.deletes, [Q]);
+    assert_eq!(bench.ask(1, declares.clone()), Some(Answer::NoQueue));
+    assert!(matches!(bench.ask(1, counts), Some(Answer::Info(_))));
+    // Somebody came first: it may live on, and then its deletion failed.
+    bench.subscribe(1, 11, 1);
+    assert!(matches!(bench.ask(1, declares), Some(Answer::Info(_))));
+}
+
+#[test]
 fn an_auto_delete_queue_outlives_a_broken_stream_but_not_a_lost_session() {
     let mut bench = Bench::new();
     bench.directory.declare(Q, true);

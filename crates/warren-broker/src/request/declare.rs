@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use warren_amqp::{QueueDeclare, Reply};
 use warren_catalogue::{
-    Access, DeclaredQueue, QueueKind, Resource, check_new_queue, check_queue_equivalence, check_queue_name,
-    queue_settings, validate_queue_arguments,
+    Access, Applied, DeclaredQueue, QueueKind, Resource, check_new_queue, check_queue_equivalence,
+    check_queue_name, queue_settings, validate_queue_arguments,
 };
 use warren_proto::catalogue::{Command, DeclareQueue};
 use warren_proto::operate::Traffic;
@@ -34,7 +34,12 @@ pub(super) async fn declare(caller: &Caller, declare: QueueDeclare) -> Performed
 async fn passive(caller: &Caller, declare: &QueueDeclare) -> Result<Reply, AmqpError> {
     caller.broker.check_any_access(&caller.user, &caller.vhost, Resource::Queue(&declare.name))?;
     let spec = caller.queue(&declare.name).await?;
-    declared(caller, &spec, declare.no_wait).await
+    if let Some(reply) = declared(caller, &spec, declare.no_wait).await? {
+        return Ok(reply);
+    }
+    caller.broker.settle_deletion(spec.id).await;
+    let spec = caller.queue(&declare.name).await?;
+    Ok(empty(spec.name.to_string()))
 }
 
 async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpError> {
@@ -70,13 +75,22 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         home: broker.node(),
     };
     broker.connections().traffic().add(Traffic { queue_declared: 1, ..Traffic::default() });
-    if let Some(spec) = caller.local_queue(&name) {
+    let mut local = caller.local_queue(&name);
+    let known = |applied: &Applied| {
+        applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned())
+    };
+    if let Some(spec) = &local {
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
         let wanted = DeclaredQueue { durable, exclusive: owner, auto_delete, arguments: &arguments };
-        if check_queue_equivalence(&spec, &wanted).is_ok() {
-            return declared(caller, &spec, declare.no_wait).await;
+        if check_queue_equivalence(spec, &wanted).is_ok() {
+            if let Some(reply) = declared(caller, spec, declare.no_wait).await? {
+                return Ok(reply);
+            }
+            broker.settle_deletion(spec.id).await;
+            local = caller.local_queue(&name);
         }
-    } else {
+    }
+    if local.is_none() {
         if let Some(AMQPValue::LongString(exchange)) = arguments.inner().get("x-dead-letter-exchange") {
             broker.check_access(user, vhost, Access::Read, Resource::Queue(&name))?;
             broker.check_access(user, vhost, Access::Write, Resource::Exchange(&exchange.to_string()))?;
@@ -84,28 +98,35 @@ async fn active(caller: &Caller, declare: QueueDeclare) -> Result<Reply, AmqpErr
         check_new_queue(&command, &arguments)?;
         validate_queue_arguments(vhost, &name, &arguments)?;
     }
-    let applied = broker.change(Command::DeclareQueue(command)).await?;
+    let mut applied = broker.change(Command::DeclareQueue(command.clone())).await?;
+    if let (false, Some(spec)) = (applied.created, known(&applied)) {
+        if let Some(reply) = declared(caller, &spec, declare.no_wait).await? {
+            return Ok(reply);
+        }
+        // Another node's client has left it.
+        broker.settle_deletion(spec.id).await;
+        applied = broker.change(Command::DeclareQueue(command)).await?;
+    }
     let created = Traffic { queue_created: u64::from(applied.created), ..Traffic::default() };
     broker.connections().traffic().add(created);
     if applied.created {
         // The time until it goes unused begins now, at a leader that has not heard of it yet.
-        let created = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());
-        if let Some(spec) = created
+        if let Some(spec) = known(&applied)
             && queue_settings(&broker.catalogue().read().effective_arguments(&spec)).expires_ms.is_some()
         {
             let _begins_later = counts(broker, &spec, true).await;
         }
-        return Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 });
     }
-    let spec = applied.queue.and_then(|queue| broker.catalogue().read().queue_by_id(queue).cloned());
-    match spec {
-        Some(spec) => declared(caller, &spec, declare.no_wait).await,
-        // Deleted again at this very moment, after it was declared.
-        None => Ok(Reply::QueueDeclared { name, messages: 0, consumers: 0 }),
-    }
+    // It is new, or was deleted again at this very moment, or goes.
+    Ok(empty(name))
 }
 
-async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Result<Reply, AmqpError> {
+fn empty(name: String) -> Reply {
+    Reply::QueueDeclared { name, messages: 0, consumers: 0 }
+}
+
+/// The answer about a queue that is there; `None` when it goes at this moment.
+async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Result<Option<Reply>, AmqpError> {
     let (messages, consumers) = if no_wait {
         (0, 0)
     } else {
@@ -113,8 +134,7 @@ async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Resu
         let uses = QueueKind::of(&spec.arguments) == QueueKind::Classic;
         match counts(&caller.broker, spec, uses).await {
             Ok(counts) => counts,
-            // The queue exists; its leader has not heard of it yet, or it goes at this moment.
-            Err(error) if error.code == ReplyCode::NotFound => (0, 0),
+            Err(error) if error.code == ReplyCode::NotFound => return Ok(None),
             Err(error) => return Err(error),
         }
     };
@@ -123,5 +143,5 @@ async fn declared(caller: &Caller, spec: &Arc<QueueSpec>, no_wait: bool) -> Resu
         QueueKind::Stream => 0,
         QueueKind::Classic | QueueKind::Quorum => consumers.into(),
     };
-    Ok(Reply::QueueDeclared { name: spec.name.to_string(), messages, consumers })
+    Ok(Some(Reply::QueueDeclared { name: spec.name.to_string(), messages, consumers }))
 }

@@ -110,6 +110,10 @@ impl HostLeader {
                 }
                 None
             }
+            // Whoever declares it anew gets a new one, once this one is gone.
+            Ask::Info { queue, uses: true, after_deaths: _ } if self.is_going(now, *queue) => {
+                Some(Answer::NoQueue)
+            }
             Ask::Info { queue, uses, after_deaths: _ } => {
                 Some(match self.used(now, *queue, *uses, directory) {
                     Some(counts) => Answer::Info(counts),
@@ -205,6 +209,15 @@ impl HostLeader {
             queue.refuse_until = refuse_until;
         }
         Answer::CheckDelete(DeleteOutcome::May { messages: queue.ready() })
+    }
+
+    /// Its deletion has been asked for, since nobody uses it, and nobody has come since.
+    fn is_going(&self, now: UnixMillis, id: QueueId) -> bool {
+        let hold = self.config.delete_hold_ms;
+        self.queues.get(&id).is_some_and(|queue| {
+            queue.consumers.is_empty()
+                && queue.deleting.is_some_and(|asked| now.0 < asked.0.saturating_add(hold))
+        })
     }
 
     fn lives(&self, id: QueueId, directory: &dyn QueueDirectory) -> bool {
