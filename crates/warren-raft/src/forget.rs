@@ -13,7 +13,8 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::storage::RaftLogStorage;
 use parking_lot::Mutex;
-use warren_store::Store;
+use tokio::sync::oneshot;
+use warren_store::{Store, StoreError};
 use warren_types::{GroupId, NodeId, ShardId};
 
 use crate::blocking;
@@ -121,6 +122,10 @@ fn decode(answer: Bytes) -> Result<(bool, u64), Malformed> {
     Ok((needless, term))
 }
 
+fn on_disk(step: Result<Result<(), StoreError>, impl ToString>) -> Result<(), String> {
+    step.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
 /// Deletes a stopped replica if its leader says that nobody counts on it; false if it is still to be asked.
 ///
 /// # Errors
@@ -133,7 +138,7 @@ pub(crate) async fn forget(shared: &Shared, shard: ShardId, leader: NodeId) -> R
     let store = shared.store.clone();
     let opened = blocking(move || {
         let log = store.log(group)?;
-        Ok::<_, warren_store::StoreError>((log, store.place(group)?, store.guard(shard)?))
+        Ok::<_, StoreError>((log, store.place(group)?, store.guard(shard)?))
     });
     let opened = opened.await.map_err(|error| error.to_string())?;
     let (log, place, before) = opened.map_err(|error| error.to_string())?;
@@ -142,14 +147,18 @@ pub(crate) async fn forget(shared: &Shared, shard: ShardId, leader: NodeId) -> R
         // A leader of the past: a later one may have taken this node in again.
         return Ok(false);
     }
-    let state = LogStore::new(log).get_log_state().await.map_err(|error| error.to_string())?;
+    let state = LogStore::new(log.clone()).get_log_state().await.map_err(|error| error.to_string())?;
     let applied = place.and_then(|place| Some(log_id(place.term.0, raft_index(place.applied)?)));
     let before = before.map(wire::decode_log_id).transpose().map_err(|error| error.to_string())?;
     let guard = state.last_log_id.max(applied).max(before.flatten());
-    let store = shared.store.clone();
     let guard = wire::encode_log_id(guard.as_ref());
-    let gone = blocking(move || store.forget(shard, &guard)).await.map_err(|error| error.to_string())?;
-    gone.map_err(|error| error.to_string())?;
+    let store = shared.store.clone();
+    on_disk(blocking(move || store.begin_forgetting(shard, &guard)).await)?;
+    let (tell, told) = oneshot::channel();
+    log.forget(Box::new(move |outcome| drop(tell.send(outcome))));
+    on_disk(told.await)?;
+    let store = shared.store.clone();
+    on_disk(blocking(move || store.end_forgetting(shard)).await)?;
     shared.guards.0.lock().remove(&group);
     tracing::info!(%shard, "what was here of it is deleted");
     Ok(true)

@@ -137,8 +137,8 @@ impl GroupLog {
         });
     }
 
-    /// Forgets everything but the vote, as if the log had never begun.
-    pub(crate) fn forget(&self, done: Done) {
+    /// Forgets everything but the vote, as if the log had never begun. See [`crate::Store::begin_forgetting`].
+    pub fn forget(&self, done: Done) {
         self.submit(0, done, |state| {
             let freed = state.forget();
             self.0.core.tail_bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -311,13 +311,12 @@ fn take<'a>(
 
 impl Log {
     /// A group's log as it is on disk.
-    pub(crate) fn open(group: GroupId, core: Arc<LogCore>, floor: Option<u64>) -> Result<Self, StoreError> {
+    pub(crate) fn open(group: GroupId, core: Arc<LogCore>) -> Result<Self, StoreError> {
         let found = core.wal.group(group)?;
         let mut state = LogState::default();
         state.vote = found.vote;
         state.committed = found.committed;
         state.purged = found.purged;
-        state.floor = floor;
         state.first = found.first;
         state.next = found.next;
         state.durable_next = state.next;

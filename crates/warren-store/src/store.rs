@@ -111,18 +111,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Disk`], [`StoreError::Damaged`] or [`StoreError::DamagedState`].
     pub fn log(&self, group: GroupId) -> Result<GroupLog, StoreError> {
-        let mut logs = self.0.logs.lock();
-        if let Some(log) = logs.get(&group) {
+        if let Some(log) = self.0.logs.lock().get(&group) {
             return Ok(GroupLog(Arc::clone(log)));
         }
-        let floor = read_place(&self.0.core.rocks, group)?.map(|place| place.moved);
-        let log = Arc::new(Log::open(group, Arc::clone(&self.0.core), floor)?);
-        logs.insert(group, Arc::clone(&log));
-        drop(logs);
-        if let Some(shard) = group.shard() {
-            self.forget_on(shard)?;
-        }
-        Ok(GroupLog(log))
+        // Without the lock: a checkpoint may be waited for, which takes it.
+        let log = Log::open(group, Arc::clone(&self.0.core))?;
+        self.forget_on(&log)?;
+        log.state.lock().floor = read_place(&self.0.core.rocks, group)?.map(|place| place.moved);
+        Ok(GroupLog(Arc::clone(self.0.logs.lock().entry(group).or_insert_with(|| Arc::new(log)))))
     }
 
     /// The replica of a shard, recovered from the last checkpoint at the first call.

@@ -607,7 +607,9 @@ fn a_replica_that_is_forgotten_leaves_its_vote_and_a_guard_and_begins_anew() {
     assert_ne!(kept(&world.store), (None, (0, 0)));
     let World { store, replica, .. } = world;
     drop(replica);
-    store.forget(SHARD, b"guard").unwrap();
+    store.begin_forgetting(SHARD, b"guard").unwrap();
+    wait(|done| store.log(G).unwrap().forget(done)).unwrap();
+    store.end_forgetting(SHARD).unwrap();
     crash_image(dir.path(), image.path());
     for store in [store, open(image.path())] {
         assert_eq!(kept(&store), (None, (0, 0)));

@@ -1,5 +1,8 @@
 //! A shard's replica that is not needed here any more goes, and with it the disk that it took. Its vote stays, and a guard:
 //! whatever the caller must know of what was here, should the shard come back.
+//!
+//! Three steps, each durable before the next: the guard, the log ([`crate::GroupLog::forget`]), the state. A log that is blank
+//! though the last step was not taken says that it is to be taken; one that is not has not been forgotten.
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
@@ -7,9 +10,10 @@ use warren_types::{GroupId, ShardId};
 
 use super::Store;
 use crate::keys::{self, Space};
+use crate::log::Log;
 use crate::{StoreError, checksum};
 
-/// The state is gone and the log may not be.
+/// The log may be gone, the state is not.
 const BEGUN: u8 = 0;
 /// Everything is gone.
 const DONE: u8 = 1;
@@ -19,18 +23,38 @@ fn name(shard: ShardId) -> String {
 }
 
 impl Store {
-    /// Deletes all that is here of a shard but its vote, and keeps `guard` for [`Store::guard`]; whole or not at all, also
-    /// when the node dies meanwhile. Nobody may use the shard's log or replica any more, and no checkpoint of it may be
-    /// under way; asked for again, both are as new. Blocks.
+    /// Keeps `guard` for [`Store::guard`], before [`crate::GroupLog::forget`] and [`Store::end_forgetting`]. Until the last of
+    /// these nobody may use the shard's log or replica any more, and no checkpoint of it may be under way; asked for
+    /// again, both are as new. A node that dies meanwhile finds all of it or nothing. Blocks.
     ///
     /// # Errors
     /// [`StoreError::Disk`] or [`StoreError::Failed`].
-    pub fn forget(&self, shard: ShardId, guard: &[u8]) -> Result<(), StoreError> {
-        self.forget_state(shard, guard)?;
-        self.forget_log(shard, guard)?;
-        let rocks = &self.0.core.rocks;
+    pub fn begin_forgetting(&self, shard: ShardId, guard: &[u8]) -> Result<(), StoreError> {
+        self.put_blob(&name(shard), &[&[BEGUN], guard].concat())
+    }
+
+    /// Deletes the state of a shard whose log is forgotten. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Failed`].
+    pub fn end_forgetting(&self, shard: ShardId) -> Result<(), StoreError> {
+        let guard = self.guard(shard)?.unwrap_or_default();
+        let core = &self.0.core;
+        core.failure.check()?;
+        {
+            let _one_at_a_time = self.0.checkpoint.lock();
+            let state = core.rocks.state()?;
+            let key = keys::blob(&name(shard));
+            let space = |generation| Space { shard, generation };
+            let mut batch = WriteBatch::default();
+            batch.put_cf(state, &key, checksum::seal(&key, &[&[DONE], &guard[..]].concat()));
+            batch.delete_cf(state, keys::applied(GroupId::from(shard)));
+            batch.delete_range_cf(state, space(1).start(), space(u32::MAX).start());
+            core.failure.note(core.rocks.write_state(batch).and_then(|()| core.rocks.flush_state()))?;
+            self.0.replicas.lock().remove(&shard);
+        }
         // How much of it was this shard's nobody has counted.
-        self.0.reclaimer.freed(rocks.blob_bytes()?, rocks)
+        self.0.reclaimer.freed(core.rocks.blob_bytes()?, &core.rocks)
     }
 
     /// What was kept when the shard was last deleted here.
@@ -41,10 +65,12 @@ impl Store {
         Ok(self.forgotten(shard)?.map(|(_, guard)| guard))
     }
 
-    /// A node that died between the two halves of [`Store::forget`].
-    pub(super) fn forget_on(&self, shard: ShardId) -> Result<(), StoreError> {
+    /// A log is opened: the node may have died before the last step.
+    pub(super) fn forget_on(&self, log: &Log) -> Result<(), StoreError> {
+        let Some(shard) = log.group.shard() else { return Ok(()) };
+        let is_blank = log.state.lock().expected().is_none();
         match self.forgotten(shard)? {
-            Some((BEGUN, guard)) => self.forget_log(shard, &guard),
+            Some((BEGUN, _)) if is_blank => self.end_forgetting(shard),
             Some(_) | None => Ok(()),
         }
     }
@@ -58,31 +84,6 @@ impl Store {
             }
         }
     }
-
-    fn forget_state(&self, shard: ShardId, guard: &[u8]) -> Result<(), StoreError> {
-        let core = &self.0.core;
-        core.failure.check()?;
-        let _one_at_a_time = self.0.checkpoint.lock();
-        let state = core.rocks.state()?;
-        let key = keys::blob(&name(shard));
-        let space = |generation| Space { shard, generation };
-        let mut batch = WriteBatch::default();
-        batch.put_cf(state, &key, checksum::seal(&key, &[&[BEGUN], guard].concat()));
-        batch.delete_cf(state, keys::applied(GroupId::from(shard)));
-        batch.delete_range_cf(state, space(1).start(), space(u32::MAX).start());
-        core.failure.note(core.rocks.write_state(batch).and_then(|()| core.rocks.flush_state()))?;
-        self.0.replicas.lock().remove(&shard);
-        Ok(())
-    }
-
-    fn forget_log(&self, shard: ShardId, guard: &[u8]) -> Result<(), StoreError> {
-        let log = self.log(GroupId::from(shard))?;
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        // Nobody is gone: it is waited for below.
-        log.forget(Box::new(move |outcome| tell.send(outcome).unwrap_or_default()));
-        told.recv().unwrap_or(Err(StoreError::ShutDown))?;
-        self.put_blob(&name(shard), &[&[DONE], guard].concat())
-    }
 }
 
 #[cfg(test)]
@@ -92,44 +93,57 @@ mod tests {
     use warren_types::{LogIndex, NodeId, Term};
 
     use super::*;
-    use crate::{LogEntry, StoreOptions};
+    use crate::{Done, GroupLog, LogEntry, StoreOptions};
 
-    fn written(ask: impl FnOnce(crate::Done)) {
+    const SHARD: ShardId = ShardId(3);
+
+    fn written(ask: impl FnOnce(Done)) {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         ask(Box::new(move |outcome| tell.send(outcome).unwrap()));
         told.recv().unwrap().unwrap();
     }
 
-    #[test]
-    fn a_log_whose_state_went_before_the_node_died_goes_when_it_starts_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let (shard, vote) = (ShardId(3), Bytes::from_static(b"vote"));
-        let group = GroupId::from(shard);
-        let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
-        let log = store.log(group).unwrap();
-        let entry = |index| LogEntry {
-            index: LogIndex(index),
-            term: Term(1),
-            node: NodeId(0),
-            kind: 9,
-            payload: Bytes::from_static(b"entry"),
-        };
-        written(|done| log.save_vote(vote.clone(), done));
-        written(|done| log.append(vec![entry(1), entry(2)], done));
-        store.forget_state(shard, b"guard").unwrap();
-        assert!(log.first_last().is_some());
-        drop(log);
-        store.shutdown();
+    fn open(dir: &std::path::Path) -> (Store, GroupLog) {
+        let store = Store::open(dir, StoreOptions::default()).unwrap();
+        let log = store.log(GroupId::from(SHARD)).unwrap();
+        (store, log)
+    }
 
-        for _ in 0..2 {
-            let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
-            let log = store.log(group).unwrap();
-            assert_eq!((log.first_last(), log.vote()), (None, Some(vote.clone())));
-            assert_eq!(store.forgotten(shard).unwrap(), Some((DONE, Bytes::from_static(b"guard"))));
+    fn append(log: &GroupLog, index: u64) {
+        let payload = Bytes::from_static(b"entry");
+        let entry = LogEntry { index: LogIndex(index), term: Term(1), node: NodeId(0), kind: 9, payload };
+        written(|done| log.append(vec![entry], done));
+    }
+
+    #[test]
+    fn a_node_that_dies_between_the_steps_finds_all_or_nothing() {
+        for steps in 1..=2 {
+            let dir = tempfile::tempdir().unwrap();
+            let vote = Bytes::from_static(b"vote");
+            let (store, log) = open(dir.path());
+            written(|done| log.save_vote(vote.clone(), done));
+            append(&log, 1);
+            store.begin_forgetting(SHARD, b"guard").unwrap();
+            if steps == 2 {
+                written(|done| log.forget(done));
+            }
+            drop(log);
+            store.shutdown();
+
+            let (store, log) = open(dir.path());
+            assert_eq!(log.vote(), Some(vote.clone()));
+            let (left, how_far) = match steps {
+                1 => (Some((LogIndex(1), LogIndex(1))), BEGUN),
+                _ => (None, DONE),
+            };
+            assert_eq!(log.first_last(), left);
+            assert_eq!(store.forgotten(SHARD).unwrap(), Some((how_far, Bytes::from_static(b"guard"))));
             // What comes after is not forgotten with it.
-            written(|done| log.append(vec![entry(7)], done));
-            assert_eq!(log.first_last(), Some((LogIndex(7), LogIndex(7))));
-            written(|done| log.forget(done));
+            append(&log, 2);
+            drop(log);
+            store.shutdown();
+            let (store, log) = open(dir.path());
+            assert_eq!(log.first_last().unwrap().1, LogIndex(2));
             drop(log);
             store.shutdown();
         }
