@@ -11,6 +11,12 @@ const SPAN_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) total: Tally,
+    /// Of a queue in which something has happened: most have seen nothing.
+    lately: Option<Box<Lately>>,
+}
+
+#[derive(Debug, Default)]
+struct Lately {
     /// The totals at the last look, and when that was.
     last: (Tally, UnixMillis),
     /// The totals at two looks before that, `SPAN_MS` apart or more.
@@ -20,25 +26,30 @@ pub(crate) struct Meter {
 impl Meter {
     /// To be called when something may have happened; costs a copy.
     pub(crate) fn look(&mut self, now: UnixMillis) {
-        let (before, at) = self.last;
+        if self.lately.is_none() && self.total == Tally::default() {
+            return;
+        }
+        let lately = self.lately.get_or_insert_default();
+        let (before, at) = lately.last;
         if now.0.saturating_sub(at.0) >= SPAN_MS {
             // Whatever was before has been long ago.
             let begin = UnixMillis(now.0.saturating_sub(SPAN_MS));
-            self.marks = [(before, begin); 2];
-        } else if at.0.saturating_sub(self.marks[1].1.0) >= SPAN_MS {
-            self.marks = [self.marks[1], self.last];
+            lately.marks = [(before, begin); 2];
+        } else if at.0.saturating_sub(lately.marks[1].1.0) >= SPAN_MS {
+            lately.marks = [lately.marks[1], lately.last];
         }
-        self.last = (self.total, now);
+        lately.last = (self.total, now);
     }
 
     /// What has happened lately, and how many milliseconds that is.
     pub(crate) fn recent(&self, now: UnixMillis) -> (Tally, u64) {
-        let (_, at) = self.last;
-        if now.0.saturating_sub(at.0) >= 2 * SPAN_MS {
-            return (Tally::default(), SPAN_MS);
+        match &self.lately {
+            Some(lately) if now.0.saturating_sub(lately.last.1.0) < 2 * SPAN_MS => {
+                let (before, since) = lately.marks[0];
+                (self.total.since(before), now.0.saturating_sub(since.0).max(SPAN_MS))
+            }
+            Some(_) | None => (Tally::default(), SPAN_MS),
         }
-        let (before, since) = self.marks[0];
-        (self.total.since(before), now.0.saturating_sub(since.0).max(SPAN_MS))
     }
 }
 
