@@ -73,7 +73,8 @@ def test_what_operators_say(admin, name):
     admin("declare", "vhost_limit", f"vhost={vhost}", "name=max-queues", "value=3")
     admin("-V", vhost, "declare", "policy", f"name={policy}", "pattern=^q", 'definition={"max-length":5}')
     admin("-V", vhost, "declare", "operator_policy", f"name={policy}", "pattern=.*", 'definition={"max-length":9}')
-    admin("-V", vhost, "declare", "parameter", "component=shovel", f"name={policy}", 'value={"src-queue":"a"}')
+    shovel = 'value={"src-uri":"amqp://","src-queue":"a","dest-uri":"amqp://","dest-queue":"b"}'
+    admin("-V", vhost, "declare", "parameter", "component=shovel", f"name={policy}", shovel)
     knows(admin, "permissions", vhost=vhost, user=user, configure="^c")
     knows(admin, "vhost_limits", vhost=vhost, value={"max-queues": 3})
     knows(admin, "policies", vhost=vhost, name=policy, definition={"max-length": 5})

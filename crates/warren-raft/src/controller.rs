@@ -191,6 +191,7 @@ impl Controller {
                 }
             },
         };
+        forget::lift(shared, &group).await;
         let wanted: BTreeMap<u64, Member> = record
             .replicas
             .iter()
@@ -236,7 +237,9 @@ impl Controller {
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(group = %group.id, %error, "group not stopped in order");
         }
-        self.retired.insert(record.shard, Instant::now() + forget::AFTER);
+        if shared.options.delete_moved {
+            self.retired.insert(record.shard, Instant::now() + forget::AFTER);
+        }
     }
 
     /// A replica that has stopped goes, if its leader agrees.

@@ -90,6 +90,9 @@ async fn campaign(shared: Arc<Shared>, group: Arc<Group>, dead: NodeId) {
             let voters: Vec<NodeId> = metrics.membership_config.voter_ids().map(NodeId).collect();
             (metrics.vote, voters)
         };
+        if shared.guards.is_set(group.id) {
+            return;
+        }
         let Some(rank) = rank(&group, me, &voters, &table) else { return };
         if vote.committed && vote.leader_id.voted_for == dead.0 {
             let release = TransferRequest::new(vote, NOBODY, None);

@@ -4,7 +4,8 @@
 //! below the one that this node last voted in says that its committed members are without this node: nothing that was
 //! ever acknowledged from here is counted upon any more. Its vote stays, and so does the place of its last entry: should
 //! the shard come back before those who still believe in the old members have heard of it, none of them gets this node's
-//! vote with a log that its former self would have refused (Raft paper, 5.4.1).
+//! vote with a log that its former self would have refused (Raft paper, 5.4.1). Nor does it stand for election until its log is
+//! past that place: on its way there it meets old members, of which it was one, perhaps the only one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,17 +68,26 @@ fn judge(guard: LogId, own: Option<LogId>, candidate: Option<LogId>) -> Verdict 
     }
 }
 
+/// Looks whether the group's log is as far as that of its former replica: then it takes part as any other.
+pub(crate) async fn lift(shared: &Shared, group: &Group) {
+    let Some(guard) = shared.guards.get(group.id) else { return };
+    if judge(guard, last(group).await, None) == Verdict::Over {
+        shared.guards.0.lock().remove(&group.id);
+        group.raft.runtime_config().elect(true);
+    }
+}
+
+/// The last entry here. A log that cannot be read has nothing to show for itself.
+async fn last(group: &Group) -> Option<LogId> {
+    group.log.clone().get_log_state().await.ok().and_then(|state| state.last_log_id)
+}
+
 /// The answer to a candidate whose log the former replica would have refused; `None` where Raft is to decide.
 pub(crate) async fn refusal(shared: &Shared, group: &Group, request: &VoteRequest) -> Option<VoteResponse> {
+    lift(shared, group).await;
     let guard = shared.guards.get(group.id)?;
-    // A log that cannot be read has nothing to show for itself.
-    let own = group.log.clone().get_log_state().await.ok().and_then(|state| state.last_log_id);
-    match judge(guard, own, request.last_log_id) {
-        Verdict::Over => {
-            shared.guards.0.lock().remove(&group.id);
-            None
-        }
-        Verdict::Ask => None,
+    match judge(guard, last(group).await, request.last_log_id) {
+        Verdict::Over | Verdict::Ask => None,
         Verdict::Refuse => {
             let vote = group.raft.server_metrics().borrow_watched().vote;
             Some(VoteResponse { vote, vote_granted: false, last_log_id: Some(guard) })

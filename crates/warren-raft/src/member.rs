@@ -121,8 +121,11 @@ impl MemberService for Service {
                 Ok(wire::encode_vote_response(&response))
             }
             kind::TRANSFER => {
-                let (_, group) = self.group(from, group)?;
+                let (shared, group) = self.group(from, group)?;
                 let request = wire::decode_transfer(payload).map_err(not_understood)?;
+                if shared.guards.is_set(group.id) {
+                    return Ok(Bytes::from(vec![1]));
+                }
                 let response = group.raft.handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(Bytes::from(vec![u8::from(response.is_err())]))
             }

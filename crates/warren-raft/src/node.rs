@@ -122,7 +122,10 @@ impl Shared {
     }
 
     async fn start_group(self: &Arc<Self>, id: GroupId, machine: Machine) -> Result<Arc<Group>, StartError> {
-        let config = Arc::clone(&self.config);
+        let mut config = Arc::clone(&self.config);
+        if self.guards.is_set(id) {
+            config = Arc::new(Config { enable_elect: false, ..Config::clone(&config) });
+        }
         let node = self.options.node;
         let group = Group::start(id, node, config, &self.store, &self.peers, &self.budget, machine).await?;
         self.groups.insert(Arc::clone(&group));
