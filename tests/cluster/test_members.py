@@ -152,26 +152,32 @@ def test_with_more_nodes_than_replicas_every_node_serves_every_queue_also_when_i
 
 @pytest.mark.limit(300)
 def test_a_drained_node_leads_nothing_and_an_undrained_one_leads_again(cluster):
-    declare(cluster.nodes[0])
-    load = Load(cluster.nodes[0])
-    status, said = cluster.nodes[0].ask("nodes", "drain", "n2")
+    # Also the catalogue.
+    name = eventually(
+        lambda: next((n["name"] for n in cluster.ask("/api/nodes") if n["metadata_leader"]), None), "the catalogue has a leader"
+    )
+    asked = next(node for node in cluster.nodes if node.name != name)
+    declare(asked)
+    load = Load(asked)
+    status, said = asked.ask("nodes", "drain", name)
     assert status == 0, said
-    node = next(n for n in cluster.ask("/api/nodes") if n["name"] == "n2")
+    node = next(n for n in cluster.ask("/api/nodes") if n["name"] == name)
+    assert not node["metadata_leader"], node
     assert node["duty"] == "drained" and node["being_drained"] and node["shards_led"] == 0, node
     assert node["replicas"] == 16, "there is nowhere else to go to"
     load.must_go_on()
-    status, said = cluster.nodes[0].ask("nodes", "undrain", "n2")
+    status, said = asked.ask("nodes", "undrain", name)
     assert status == 0, said
 
     def leads():
-        return next(n for n in cluster.ask("/api/nodes") if n["name"] == "n2")["shards_led"] > 3
+        return next(n for n in cluster.ask("/api/nodes") if n["name"] == name)["shards_led"] > 3
 
     eventually(leads, "it leads again", timeout_s=90, every_s=0.5)
     load.finish()
-    assert cluster.nodes[0].ask("nodes", "drain", "nobody")[0] == 4
-    status, said = cluster.nodes[0].ask("nodes", "replace", "n3")
+    assert asked.ask("nodes", "drain", "nobody")[0] == 4
+    status, said = asked.ask("nodes", "replace", "n3")
     assert status == 1 and "start a new node first" in said, said
-    assert cluster.nodes[0].ask("nodes", "drain")[0] == 2
+    assert asked.ask("nodes", "drain")[0] == 2
 
 
 @pytest.mark.limit(300)

@@ -14,6 +14,7 @@ use crate::group::Group;
 use crate::membership::{self, Wanted};
 use crate::node::Shared;
 use crate::read;
+use crate::transfer;
 use crate::types::Member;
 
 /// Shards that may be on the move at once. A move copies a shard's whole state to its new place.
@@ -82,6 +83,9 @@ impl Arranger {
             return;
         }
         self.planned = Some(Instant::now());
+        if step_down(shared, metadata, &view).await {
+            return;
+        }
         let settled = |shard: &ShardRecord| shared.rumours.is_settled(shard.shard, &shard.replicas);
         for moved in next_moves(&view.sites, &view.shards, view.replication, settled, AT_ONCE) {
             tell(&view, &moved);
@@ -142,6 +146,22 @@ impl Arranger {
             }
         }
     }
+}
+
+/// A node that is drained or leaves may have to vote, where few are left; another one leads if there is one. True when
+/// this one has just given up leading, or tried to.
+async fn step_down(shared: &Shared, metadata: &Group, view: &View) -> bool {
+    let is_full = |node: NodeId| view.sites.iter().any(|site| site.node == node && site.duty == Duty::Full);
+    if is_full(shared.options.node) {
+        return false;
+    }
+    let mut heirs = transfer::heirs(shared, metadata, None);
+    heirs.retain(|heir| is_full(*heir));
+    if heirs.is_empty() {
+        return false;
+    }
+    transfer::hand_over(shared, metadata, &heirs).await;
+    true
 }
 
 /// Why a node that leaves must stay a little.
