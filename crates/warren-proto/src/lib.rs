@@ -3,6 +3,7 @@
 //! One family a file: our type, its encoding, its refusal of what it does not know. Generated types stay in here.
 
 pub mod catalogue;
+mod counters;
 mod error;
 pub mod operate;
 pub mod session;

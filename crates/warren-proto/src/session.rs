@@ -12,6 +12,9 @@ use warren_types::{
     SubscriptionId, UnixMillis,
 };
 
+use crate::counters::counters;
+use crate::generated::session::Tally as WireTally;
+
 /// What a home node tells a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HomeFrame {
@@ -359,50 +362,24 @@ pub struct Counts {
     pub recent_ms: u64,
 }
 
-/// How often each thing has happened in a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Messages that came.
-    pub publish: u64,
-    /// Deliveries to consumers that acknowledge.
-    pub deliver: u64,
-    /// Deliveries to others.
-    pub deliver_no_ack: u64,
-    /// Messages taken by `basic.get`, to be acknowledged.
-    pub get: u64,
-    /// Messages taken by `basic.get`, not to be acknowledged.
-    pub get_no_ack: u64,
-    /// A `basic.get` that found nothing.
-    pub get_empty: u64,
-    /// Of the deliveries and gets, those flagged `redelivered`.
-    pub redeliver: u64,
-    /// Acknowledgements by clients.
-    pub ack: u64,
-}
-
-impl Tally {
-    fn with(self, other: Self, merge: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            publish: merge(self.publish, other.publish),
-            deliver: merge(self.deliver, other.deliver),
-            deliver_no_ack: merge(self.deliver_no_ack, other.deliver_no_ack),
-            get: merge(self.get, other.get),
-            get_no_ack: merge(self.get_no_ack, other.get_no_ack),
-            get_empty: merge(self.get_empty, other.get_empty),
-            redeliver: merge(self.redeliver, other.redeliver),
-            ack: merge(self.ack, other.ack),
-        }
-    }
-
-    /// What has happened since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        self.with(earlier, u64::saturating_sub)
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        self.with(other, u64::saturating_add)
+counters! {
+    /// How often each thing has happened in a queue.
+    Tally as WireTally {
+        /// Messages that came.
+        publish,
+        /// Deliveries to consumers that acknowledge.
+        deliver,
+        /// Deliveries to others.
+        deliver_no_ack,
+        /// Messages taken by `basic.get`, to be acknowledged.
+        get,
+        /// Messages taken by `basic.get`, not to be acknowledged.
+        get_no_ack,
+        /// A `basic.get` that found nothing.
+        get_empty,
+        /// Of the deliveries and gets, those flagged `redelivered`.
+        redeliver,
+        /// Acknowledgements by clients.
+        ack,
     }
 }

@@ -201,31 +201,10 @@ fn counts_to(counts: &Counts) -> wire::Counts {
             session: session.0,
             subscription: subscription.0,
         }),
-        total: tally_to(counts.total),
-        recent: tally_to(counts.recent),
+        total: counts.total.to_wire(),
+        recent: counts.recent.to_wire(),
         recent_ms: counts.recent_ms,
     }
-}
-
-/// A queue in which nothing has happened says nothing of it: there may be many.
-fn tally_to(tally: Tally) -> Option<wire::Tally> {
-    let Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack } = tally;
-    (tally != Tally::default()).then_some(wire::Tally {
-        publish,
-        deliver,
-        deliver_no_ack,
-        get,
-        get_no_ack,
-        get_empty,
-        redeliver,
-        ack,
-    })
-}
-
-fn tally_from(tally: Option<wire::Tally>) -> Tally {
-    let wire::Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack } =
-        tally.unwrap_or_default();
-    Tally { publish, deliver, deliver_no_ack, get, get_no_ack, get_empty, redeliver, ack }
 }
 
 fn counts_from(counts: &wire::Counts) -> Counts {
@@ -237,8 +216,8 @@ fn counts_from(counts: &wire::Counts) -> Counts {
         ready_bytes: counts.ready_bytes,
         delayed: counts.delayed,
         active: counts.active.map(|active| (SessionId(active.session), SubscriptionId(active.subscription))),
-        total: tally_from(counts.total),
-        recent: tally_from(counts.recent),
+        total: Tally::from_wire(counts.total),
+        recent: Tally::from_wire(counts.recent),
         recent_ms: counts.recent_ms,
     }
 }
