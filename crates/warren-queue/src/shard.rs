@@ -668,11 +668,14 @@ impl HostLeader {
         if queue.waits_for_mark {
             self.awaiting_mark.insert(id);
         }
+        let in_memory = !queue.marks;
         let (mut messages, mut bytes) = (0, 0);
         for key in handed.consumers {
             let deliveries = queue.consumers.take_outbox(key);
-            messages += deliveries.len() as u64;
-            bytes += deliveries.iter().map(|delivery| body_of(&delivery.message)).sum::<u64>();
+            if in_memory {
+                messages += deliveries.len() as u64;
+                bytes += deliveries.iter().map(|delivery| body_of(&delivery.message)).sum::<u64>();
+            }
             let (session, subscription) = key;
             let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
             self.sessions.send(session, frame, outputs);
@@ -687,7 +690,9 @@ impl HostLeader {
         self.tend_delayed(now, id, outputs);
         self.tend_window(id, outputs);
         self.depart(now, id, outputs);
-        self.set_pace(now, id, messages, bytes, outputs);
+        if in_memory {
+            self.set_pace(now, id, messages, bytes, outputs);
+        }
     }
 
     fn load(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {

@@ -4,7 +4,7 @@
 //! makes all wait longer. RabbitMQ has its queues deliver before they take for the same reason. A queue whose consumers
 //! are slow, or hold as much as they may, keeps what it gets: that is what a queue is for, and memory has an alarm.
 
-use warren_types::{QueueHost, QueueId, UnixMillis};
+use warren_types::{QueueId, UnixMillis};
 
 use super::HostLeader;
 use crate::Output;
@@ -62,7 +62,7 @@ impl Pace {
 }
 
 impl HostLeader {
-    /// After a queue's turn, in which its consumers were given so much.
+    /// After the turn of a queue in memory, in which its consumers were given so much.
     pub(super) fn set_pace(
         &mut self,
         now: UnixMillis,
@@ -71,9 +71,6 @@ impl HostLeader {
         bytes: u64,
         outputs: &mut Vec<Output>,
     ) {
-        if !matches!(self.config.host, QueueHost::Node(_)) {
-            return;
-        }
         let Some(queue) = self.queues.get(&id) else { return };
         let waiting = queue.ready_bytes.saturating_add(queue.ready().saturating_mul(MESSAGE));
         let known = self.paces.get_mut(&id);
