@@ -41,6 +41,44 @@ pub(crate) enum Fault {
     Calm { for_ms: u64 },
 }
 
+/// How much nodes come and go in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    None,
+    Some,
+    /// For long enough that replicas which went are deleted, and come back.
+    Many,
+}
+
+impl Moves {
+    pub(crate) fn draw(chance: &mut Chance) -> Self {
+        match chance.permille(400) {
+            false => Self::None,
+            true if chance.permille(400) => Self::Many,
+            true => Self::Some,
+        }
+    }
+
+    /// How often in comparison with other faults.
+    fn weight(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Some => 4,
+            Self::Many => 12,
+        }
+    }
+
+    /// What such a run takes more than others.
+    pub(crate) fn longer_ms(self) -> u64 {
+        if self == Self::Many { 25_000 } else { 0 }
+    }
+
+    /// The longest pause between faults: replicas need time to move.
+    fn pause_ms(self, chance: &mut Chance) -> u64 {
+        if self == Self::Many { chance.of([3000, 5000, 7000]) } else { chance.of([300, 1500, 5000]) }
+    }
+}
+
 /// Chooses faults. A run has its own taste: some kinds come often in it, others never.
 pub(crate) struct Nemesis {
     chance: Chance,
@@ -55,16 +93,16 @@ const KINDS: usize = 13;
 const MOVES: usize = 10;
 
 impl Nemesis {
-    /// `nodes` are all machines; with `moves` they come and go.
-    pub(crate) fn new(mut chance: Chance, nodes: usize, moves: bool) -> Self {
+    /// `nodes` are all machines.
+    pub(crate) fn new(mut chance: Chance, nodes: usize, moves: Moves) -> Self {
         let mut taste: Vec<u64> = (0..KINDS).map(|_| chance.of([0, 1, 3])).collect();
         if let Some(calm) = taste.last_mut() {
             *calm = 1;
         }
         if let Some(weight) = taste.get_mut(MOVES) {
-            *weight = if moves { 4 } else { 0 };
+            *weight = moves.weight();
         }
-        let pause_ms = chance.of([300, 1500, 5000]);
+        let pause_ms = moves.pause_ms(&mut chance);
         Self { chance, nodes, taste, pause_ms }
     }
 

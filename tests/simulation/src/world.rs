@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::chance::Chance;
 use crate::clients::{Consumer, Field, Publisher, Switches};
-use crate::faults::{Fault, Nemesis};
+use crate::faults::{Fault, Moves, Nemesis};
 use crate::history::History;
 use crate::kinds::Kind;
 use crate::machine::{Death, Machine, Plan, Turn};
@@ -65,8 +65,7 @@ struct World {
     spare: BTreeSet<Host>,
     /// Machines that may find that they were removed from it.
     leaving: BTreeSet<Host>,
-    /// Nodes come and go.
-    moves: bool,
+    moves: Moves,
     /// A disk was lost.
     wiped: bool,
     faults: u64,
@@ -79,9 +78,9 @@ pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<
     let trace = Trace::new(prints);
     let net = Net::new(chance.fork(), trace.clone());
     let nodes = if chance.permille(150) { 5 } else { 3 };
-    let moves = chance.permille(400);
-    let spare = if moves { 1 + chance.index(2) } else { 0 };
-    let replication = if moves { 3 } else { nodes as u32 };
+    let moves = Moves::draw(&mut chance);
+    let spare = if moves == Moves::None { 0 } else { 1 + chance.index(2) };
+    let replication = if moves == Moves::None { nodes as u32 } else { 3 };
     let shards = 1 + chance.within(0, 3) as u32;
     let plan = Plan { nodes, shards, replication, checkpoints: Plan::checkpoints(&mut chance) };
     let queues = 1 + chance.index(4);
@@ -275,7 +274,7 @@ impl World {
 
     fn go_wrong(&mut self) {
         let mut nemesis = Nemesis::new(self.chance.fork(), self.machines.len(), self.moves);
-        let end = self.trace.now_ms() + self.chance.within(6_000, 25_000);
+        let end = self.trace.now_ms() + self.chance.within(6_000, 25_000) + self.moves.longer_ms();
         let mut next = self.trace.now_ms() + 1500;
         while self.trace.now_ms() < end {
             self.tick();
