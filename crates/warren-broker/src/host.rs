@@ -70,7 +70,7 @@ pub(crate) struct Hosts {
     running: RwLock<HashMap<QueueHost, HostHandle>>,
     changed: watch::Sender<u64>,
     next_key: std::sync::atomic::AtomicU64,
-    paces: Arc<Paces>,
+    paces: Paces,
 }
 
 impl Default for Hosts {
@@ -79,7 +79,7 @@ impl Default for Hosts {
             running: RwLock::default(),
             changed: watch::Sender::new(0),
             next_key: std::sync::atomic::AtomicU64::new(0),
-            paces: Arc::default(),
+            paces: Paces::default(),
         }
     }
 }
@@ -93,7 +93,7 @@ impl Hosts {
         self.running.read().values().cloned().collect()
     }
 
-    /// How long publishers wait for queues here.
+    /// How long this node's publishers wait.
     pub(crate) fn paces(&self) -> &Paces {
         &self.paces
     }
@@ -197,7 +197,7 @@ fn start(
         deletions: context.deletions.clone(),
         burials: Arc::clone(&context.burials),
         buried: Arc::new(Buried::new()),
-        paces: Arc::clone(&context.hosts.paces),
+        paces: HashMap::new(),
         sessions: HashMap::new(),
         backend,
         outputs: Vec::new(),
@@ -224,7 +224,8 @@ struct HostTask {
     deletions: mpsc::Sender<QueueId>,
     burials: Arc<Mailbox<Burial>>,
     buried: Arc<Buried>,
-    paces: Arc<Paces>,
+    /// How long publishers wait for which queues now: sessions that begin are told.
+    paces: HashMap<QueueId, u32>,
     sessions: HashMap<SessionKey, Arc<Mailbox<LeaderFrame>>>,
     backend: Backend,
     outputs: Vec<Output>,
@@ -370,6 +371,10 @@ impl HostTask {
         for input in batch.drain(..) {
             match input {
                 HostInput::Open { key, answers } => {
+                    for (queue, pause_ms) in &self.paces {
+                        let pace = LeaderFrame::Pace { queue: *queue, pause_ms: *pause_ms };
+                        let _gone = answers.push(pace);
+                    }
                     self.sessions.insert(key, answers);
                 }
                 HostInput::Frame(key, frame) => self.step(Input::Frame(key, frame)),
@@ -429,7 +434,19 @@ impl HostTask {
                     debug!(%queue, "too many queues to delete at once: the machine asks again");
                 }
             }
-            Output::Pace { queue, pause_ms } => self.paces.set(queue, pause_ms),
+            Output::Pace { queue, pause_ms } => self.set_pace(queue, pause_ms),
+        }
+    }
+
+    /// Every node's publishers are told: any of them may publish to it.
+    fn set_pace(&mut self, queue: QueueId, pause_ms: u32) {
+        match pause_ms {
+            0 => self.paces.remove(&queue),
+            _ => self.paces.insert(queue, pause_ms),
+        };
+        for answers in self.sessions.values() {
+            // A home that is gone says so through `Gone`.
+            let _gone = answers.push(LeaderFrame::Pace { queue, pause_ms });
         }
     }
 

@@ -1,7 +1,6 @@
-//! Who publishes to which queue waits for how long: queues in this node's memory that grow though their consumers take
-//! what they can. The queues' machine decides (`warren-queue`, `shard/pace.rs`); connections look here after each read.
-//!
-//! Publishers of other nodes are not in it: what a node sends to another has a bound of its own.
+//! Who publishes to which queue waits for how long: queues in a node's memory that grow though their consumers take
+//! what they can. The queues' machine decides (`warren-queue`, `shard/pace.rs`), its host tells all sessions, and connections
+//! look here after each read.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use warren_types::QueueId;
 
-/// The waits of a node.
+/// The waits of a node's publishers.
 #[derive(Debug, Default)]
 pub(crate) struct Paces {
     /// How many there are: most of the time none, and nobody needs to look.

@@ -5,7 +5,7 @@
 
 mod handle;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         subscribing: HashMap::new(),
         asked: HashMap::new(),
         recording: Vec::new(),
+        paced: BTreeSet::new(),
         next_request: 0,
         outputs: Vec::new(),
     };
@@ -214,6 +215,8 @@ struct SessionTask {
     asked: HashMap<RequestId, (Option<QueueId>, oneshot::Sender<Answer>)>,
     /// Who waits until everything settled is recorded.
     recording: Vec<oneshot::Sender<()>>,
+    /// Queues that the leader has publishers wait for.
+    paced: BTreeSet<QueueId>,
     next_request: u64,
     outputs: Vec<HomeOutput>,
 }
@@ -330,6 +333,9 @@ impl SessionTask {
             debug!(host = %self.host, "lost the leader");
             self.home.disconnected();
             self.outbox.clear();
+            for queue in std::mem::take(&mut self.paced) {
+                self.broker.hosts().paces().set(queue, 0);
+            }
         }
     }
 
@@ -472,6 +478,13 @@ impl SessionTask {
             HomeOutput::Send(frame) => self.outbox.push_back(frame),
             HomeOutput::Confirmed(tokens) => self.broker.connections().settle_publishes(&tokens, false),
             HomeOutput::Rejected(tokens) => self.broker.connections().settle_publishes(&tokens, true),
+            HomeOutput::Pace { queue, pause_ms } => {
+                match pause_ms {
+                    0 => self.paced.remove(&queue),
+                    _ => self.paced.insert(queue),
+                };
+                self.broker.hosts().paces().set(queue, pause_ms);
+            }
             HomeOutput::Deliver { subscription, queue, mut deliveries } => {
                 if self
                     .consumers

@@ -234,6 +234,13 @@ pub enum LeaderFrame {
         /// The mark.
         up_to_seq: u64,
     },
+    /// Who publishes to the queue waits so long after each read.
+    Pace {
+        /// The queue.
+        queue: QueueId,
+        /// Milliseconds; 0 ends the wait.
+        pause_ms: u32,
+    },
     /// Messages for a consumer.
     Deliver {
         /// The consumer.

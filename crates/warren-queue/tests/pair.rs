@@ -347,6 +347,8 @@ impl World {
                     }
                 }
                 HomeOutput::NotLeader => self.homes[home].link = None,
+                // Memory queues only, which these are not.
+                HomeOutput::Pace { .. } => {}
             }
         }
     }

@@ -16,6 +16,7 @@ impl LeaderFrame {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         use wire::leader_frame::Frame;
+        let mut pace = None;
         let frame = match self {
             Self::Attached { epoch, last_seq } => {
                 Frame::Attached(wire::Attached { epoch: *epoch, last_seq: *last_seq })
@@ -42,9 +43,13 @@ impl LeaderFrame {
             Self::Reply { request, answer } => {
                 Frame::Reply(wire::Reply { request: request.0, answer: Some(answer_to(answer)) })
             }
+            Self::Pace { queue, pause_ms } => {
+                pace = Some(wire::Pace { queue: queue.0, pause_ms: *pause_ms });
+                Frame::Settled(wire::Settled { up_to_seq: 0 })
+            }
             Self::NotLeader => Frame::NotLeader(wire::NotLeader {}),
         };
-        wire::LeaderFrame { frame: Some(frame) }.encode_to_vec().into()
+        wire::LeaderFrame { frame: Some(frame), pace }.encode_to_vec().into()
     }
 
     /// Reads a frame; bodies and names are slices of `bytes`, nothing is copied.
@@ -56,6 +61,9 @@ impl LeaderFrame {
         use wire::leader_frame::Frame;
         check_length(WHAT, bytes.len())?;
         let frame = wire::LeaderFrame::decode(bytes).map_err(|error| malformed(WHAT, &error))?;
+        if let Some(pace) = frame.pace {
+            return Ok(Self::Pace { queue: QueueId(pace.queue), pause_ms: pace.pause_ms });
+        }
         Ok(match frame.frame.ok_or(DecodeError::Unknown { what: WHAT })? {
             Frame::Attached(attached) => {
                 Self::Attached { epoch: attached.epoch, last_seq: attached.last_seq }

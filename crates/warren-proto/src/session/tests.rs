@@ -125,6 +125,8 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
         LeaderFrame::Settled { up_to_seq: 2 },
         LeaderFrame::Deliver { subscription, queue: QueueId(1), deliveries: vec![delivery()] },
         LeaderFrame::Cancelled { subscription },
+        LeaderFrame::Pace { queue: QueueId(1), pause_ms: 8 },
+        LeaderFrame::Pace { queue: QueueId(1), pause_ms: 0 },
         LeaderFrame::NotLeader,
     ];
     for outcome in [SubscribeOutcome::Subscribed, SubscribeOutcome::ExclusiveUse, SubscribeOutcome::NoQueue] {

@@ -28,6 +28,13 @@ pub enum HomeOutput {
     Confirmed(Vec<PublishToken>),
     /// Policy refused these.
     Rejected(Vec<PublishToken>),
+    /// Who publishes to the queue waits so many milliseconds after each read; 0 ends the wait, as the end of the stream does.
+    Pace {
+        /// The queue.
+        queue: QueueId,
+        /// Milliseconds.
+        pause_ms: u32,
+    },
     /// Messages for a consumer. The session counts them as held until they are settled or given back.
     Deliver {
         /// The consumer.
@@ -361,6 +368,7 @@ impl HomeSession {
                     self.first_settle_seq += 1;
                 }
             }
+            LeaderFrame::Pace { queue, pause_ms } => outputs.push(HomeOutput::Pace { queue, pause_ms }),
             LeaderFrame::Deliver { subscription, queue, deliveries } => {
                 self.on_deliver(subscription, queue, deliveries, outputs);
             }
