@@ -176,24 +176,33 @@ RULES = (lost, invented, unflagged, refused_and_kept, came_back, two_holders, ou
 
 
 def unavailability(history):
-    """(fault, queue, seconds): from the fault to the first confirm of something published after it."""
+    """(kind of fault, queue, seconds): from the fault to the first confirm of something published after it. Whose publisher
+    was at a node that the fault hit waits for another reason, its own connection, and is told apart where other nodes stayed whole."""
     by_queue = defaultdict(list)
     for message, at in history.confirmed.items():
         published, queue, _ = history.published[message]
         by_queue[queue].append((published, at))
+    sent = defaultdict(list)
+    for published, queue, connection in history.published.values():
+        sent[queue].append((published, connection))
+    all_nodes = {connection.node for connection in history.connections.values()}
     for fault in history.faults:
         for queue, confirms in by_queue.items():
             after = [at - fault.start for published, at in confirms if published >= fault.start]
-            if after:
-                yield fault, queue, min(after)
+            if not after:
+                continue
+            before = [entry for entry in sent[queue] if entry[0] < fault.start]
+            connection = history.connections.get(max(before)[1]) if before else None
+            is_hit = connection is not None and connection.node in fault.nodes and not all_nodes <= fault.nodes
+            yield f"{fault.kind}: its own clients" if is_hit else fault.kind, queue, min(after)
 
 
 def check(history):
     """The verdict on a run that is over."""
     violations = [violation for rule in RULES for violation in rule(history)]
     waits = defaultdict(list)
-    for fault, _, seconds in unavailability(history):
-        waits[fault.kind].append(seconds)
+    for kind, _, seconds in unavailability(history):
+        waits[kind].append(seconds)
     times = Counter(delivery.message for delivery in history.deliveries)
     return Verdict(
         violations=violations,

@@ -146,6 +146,17 @@ def test_the_wait_after_a_fault_counts_only_what_was_published_after_it():
     assert check(history).unavailable == [pytest.approx(2.5)]
 
 
+@pytest.mark.parametrize("hit, kind", [({"n1"}, "cut: its own clients"), ({"n2"}, "cut"), ({"n1", "n2"}, "cut")])
+def test_who_published_at_the_node_that_was_hit_is_told_apart_while_others_are_whole(hit, kind):
+    history = world(0)
+    history.connections = {50: Connection(50, "publisher", "n1", 0.0), 51: Connection(51, "publisher", "n2", 12.0)}
+    history.faults.append(Fault("cut", frozenset(hit), 10.0, 11.0))
+    for number, published, confirmed, connection in [(0, 9.9, 10.4, 50), (1, 12.1, 12.5, 51)]:
+        history.published[(7, number)] = (published, "q", connection)
+        history.confirmed[(7, number)] = confirmed
+    assert check(history).waits == {kind: [pytest.approx(2.5)]}
+
+
 def test_a_body_is_read_back_and_a_changed_one_is_not():
     body = make_body(3, 9, 500)
     assert read_body(body) == (3, 9)
