@@ -26,7 +26,7 @@ use warren_types::{NodeId, Position, QueueHost, QueueId, QueueSettings, QueueSpe
 use crate::clock;
 use crate::dead_letter::{Burial, Buried};
 use crate::mailbox::Mailbox;
-use crate::pace::Paces;
+use crate::pace::{Paces, Told};
 
 /// Frames and commands that may wait for a host before their senders do.
 const INPUTS_MAX: usize = 256;
@@ -197,7 +197,7 @@ fn start(
         deletions: context.deletions.clone(),
         burials: Arc::clone(&context.burials),
         buried: Arc::new(Buried::new()),
-        paces: HashMap::new(),
+        paces: Told::default(),
         sessions: HashMap::new(),
         backend,
         outputs: Vec::new(),
@@ -224,8 +224,7 @@ struct HostTask {
     deletions: mpsc::Sender<QueueId>,
     burials: Arc<Mailbox<Burial>>,
     buried: Arc<Buried>,
-    /// How long publishers wait for which queues now: sessions that begin are told.
-    paces: HashMap<QueueId, u32>,
+    paces: Told,
     sessions: HashMap<SessionKey, Arc<Mailbox<LeaderFrame>>>,
     backend: Backend,
     outputs: Vec<Output>,
@@ -371,10 +370,7 @@ impl HostTask {
         for input in batch.drain(..) {
             match input {
                 HostInput::Open { key, answers } => {
-                    for (queue, pause_ms) in &self.paces {
-                        let pace = LeaderFrame::Pace { queue: *queue, pause_ms: *pause_ms };
-                        let _gone = answers.push(pace);
-                    }
+                    self.paces.greet(&answers);
                     self.sessions.insert(key, answers);
                 }
                 HostInput::Frame(key, frame) => self.step(Input::Frame(key, frame)),
@@ -434,19 +430,7 @@ impl HostTask {
                     debug!(%queue, "too many queues to delete at once: the machine asks again");
                 }
             }
-            Output::Pace { queue, pause_ms } => self.set_pace(queue, pause_ms),
-        }
-    }
-
-    /// Every node's publishers are told: any of them may publish to it.
-    fn set_pace(&mut self, queue: QueueId, pause_ms: u32) {
-        match pause_ms {
-            0 => self.paces.remove(&queue),
-            _ => self.paces.insert(queue, pause_ms),
-        };
-        for answers in self.sessions.values() {
-            // A home that is gone says so through `Gone`.
-            let _gone = answers.push(LeaderFrame::Pace { queue, pause_ms });
+            Output::Pace { queue, pause_ms } => self.paces.tell(queue, pause_ms, self.sessions.values()),
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod handle;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(crate) use self::handle::{SessionHandle, SessionInput};
 use crate::broker::Broker;
 use crate::host::HostInput;
 use crate::mailbox::Mailbox;
+use crate::pace::Heard;
 use crate::registry::ConnectionEvent;
 
 /// Inputs taken before the outputs are looked after.
@@ -56,7 +57,7 @@ pub(crate) fn start(broker: &Arc<Broker>, host: QueueHost) -> SessionHandle {
         subscribing: HashMap::new(),
         asked: HashMap::new(),
         recording: Vec::new(),
-        paced: BTreeSet::new(),
+        paced: Heard::default(),
         next_request: 0,
         outputs: Vec::new(),
     };
@@ -215,8 +216,7 @@ struct SessionTask {
     asked: HashMap<RequestId, (Option<QueueId>, oneshot::Sender<Answer>)>,
     /// Who waits until everything settled is recorded.
     recording: Vec<oneshot::Sender<()>>,
-    /// Queues that the leader has publishers wait for.
-    paced: BTreeSet<QueueId>,
+    paced: Heard,
     next_request: u64,
     outputs: Vec<HomeOutput>,
 }
@@ -333,9 +333,7 @@ impl SessionTask {
             debug!(host = %self.host, "lost the leader");
             self.home.disconnected();
             self.outbox.clear();
-            for queue in std::mem::take(&mut self.paced) {
-                self.broker.hosts().paces().set(queue, 0);
-            }
+            self.paced.end(self.broker.hosts().paces());
         }
     }
 
@@ -479,11 +477,7 @@ impl SessionTask {
             HomeOutput::Confirmed(tokens) => self.broker.connections().settle_publishes(&tokens, false),
             HomeOutput::Rejected(tokens) => self.broker.connections().settle_publishes(&tokens, true),
             HomeOutput::Pace { queue, pause_ms } => {
-                match pause_ms {
-                    0 => self.paced.remove(&queue),
-                    _ => self.paced.insert(queue),
-                };
-                self.broker.hosts().paces().set(queue, pause_ms);
+                self.paced.hear(self.broker.hosts().paces(), queue, pause_ms);
             }
             HomeOutput::Deliver { subscription, queue, mut deliveries } => {
                 if self
