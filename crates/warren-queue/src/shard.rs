@@ -1,10 +1,12 @@
 //! The leader's machine of one host: spine 8 (admission, gathering) and 12 to 13 (committed, into queues).
 //!
 //! Before: the session's frames, which `warren-broker`'s shard task feeds. After: records to propose and frames to
-//! send. `record` builds the former, `attach` begins and ends sessions, `request` answers questions; the queues
+//! send. `record` builds the former, `attach` begins and ends sessions, `consumers` theirs, `request` answers questions,
+//! `tend` looks after queues that something happened to; the queues
 //! themselves are in `queue`. It does not know whether Raft or memory is below it, nor on which node it runs.
 
 mod attach;
+mod consumers;
 mod dedup;
 mod delay;
 mod lifecycle;
@@ -12,19 +14,18 @@ mod pace;
 mod readers;
 mod record;
 mod request;
+mod tend;
 mod transit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use warren_proto::session::{Counts, HomeFrame, LeaderFrame, Subscribe, SubscribeOutcome};
+use warren_proto::session::{Counts, HomeFrame, LeaderFrame};
 use warren_proto::shard::{EnqueuedMessage, OpeningState, SettleReason};
-use warren_types::{
-    NodeId, PositionRange, QueueHost, QueueId, SessionId, SessionPublish, SubscriptionId, UnixMillis,
-};
+use warren_types::{NodeId, PositionRange, QueueHost, QueueId, SessionId, SessionPublish, UnixMillis};
 
 use crate::gather::{Gather, INTERNAL, Promises};
-use crate::lane::{self, LaneId};
-use crate::queue::{Cache, GiveBack, Handed, Queue, Transit, body_of};
+use crate::lane::LaneId;
+use crate::queue::{Cache, GiveBack, Queue, Transit};
 use crate::session::leader::{Session, Sessions};
 use crate::{DeathReason, Input, LeaderConfig, Output, QueueDirectory};
 
@@ -441,130 +442,6 @@ impl HostLeader {
         self.gather.promise_settled(session, seq);
     }
 
-    fn update_consumer(
-        &mut self,
-        session: SessionId,
-        subscription: SubscriptionId,
-        change: impl FnOnce(&mut crate::queue::Consumer),
-    ) {
-        let Some(id) = self.sessions.by_id.get(&session).and_then(|of| of.subscriptions.get(&subscription))
-        else {
-            return;
-        };
-        if let Some(queue) = self.queues.get_mut(id) {
-            queue.consumers.update((session, subscription), change);
-            touch(queue, &mut self.touched);
-        }
-    }
-
-    fn subscribe(
-        &mut self,
-        now: UnixMillis,
-        directory: &dyn QueueDirectory,
-        session: SessionId,
-        subscribe: &Subscribe,
-        outputs: &mut Vec<Output>,
-    ) {
-        let outcome = self.try_subscribe(now, directory, session, subscribe);
-        let subscription = subscribe.subscription;
-        let mut next_offset = None;
-        if let Some(offset) = subscribe.offset
-            && outcome == SubscribeOutcome::Subscribed
-            && let Some(queue) = self.queues.get_mut(&subscribe.queue)
-        {
-            next_offset = queue.read_from((session, subscription), offset, subscribe.filter.clone());
-        }
-        let frame = LeaderFrame::Subscribed { subscription, outcome, next_offset };
-        self.sessions.send(session, frame, outputs);
-    }
-
-    fn try_subscribe(
-        &mut self,
-        now: UnixMillis,
-        directory: &dyn QueueDirectory,
-        session: SessionId,
-        subscribe: &Subscribe,
-    ) -> SubscribeOutcome {
-        let key = (session, subscribe.subscription);
-        let spec = directory.queue(subscribe.queue);
-        if spec.is_none() && subscribe.queue <= directory.newest() {
-            return SubscribeOutcome::NoQueue;
-        }
-        let opening = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
-        let Some(queue) = self.queue(now, subscribe.queue, directory) else {
-            return SubscribeOutcome::NoQueue;
-        };
-        let known = queue.consumers.contains(key);
-        if !known && (queue.deleting.is_some() || now < queue.refuse_until) {
-            return SubscribeOutcome::NoQueue;
-        }
-        if queue.consumers.refuses(key, subscribe.exclusive) {
-            return SubscribeOutcome::ExclusiveUse;
-        }
-        queue.consumers.add(session, subscribe, opening);
-        queue.last_used = now;
-        // Where the catalogue is behind, nobody knows yet whether it matters.
-        let record_use = !queue.used && spec.is_none_or(|spec| spec.auto_delete);
-        queue.used |= record_use;
-        if !known {
-            // It may have been here before under a stream that was lost, and hold deliveries.
-            queue.recount(session);
-        }
-        let id = subscribe.queue;
-        self.touch(id);
-        if record_use {
-            self.gather.mark_used(id);
-        }
-        if let Some(of) = self.sessions.by_id.get_mut(&session) {
-            of.holds = true;
-            of.subscriptions.insert(subscribe.subscription, id);
-        }
-        SubscribeOutcome::Subscribed
-    }
-
-    fn unsubscribe(
-        &mut self,
-        now: UnixMillis,
-        directory: &dyn QueueDirectory,
-        session: SessionId,
-        subscription: SubscriptionId,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Some(id) =
-            self.sessions.by_id.get_mut(&session).and_then(|of| of.subscriptions.remove(&subscription))
-        else {
-            return;
-        };
-        if let Some(queue) = self.queues.get_mut(&id)
-            && queue.consumers.remove((session, subscription))
-        {
-            queue.stop_reading((session, subscription));
-            queue.last_used = now;
-            touch(queue, &mut self.touched);
-            self.auto_delete(now, directory, id, outputs);
-        }
-    }
-
-    /// Asks for the deletion of an auto-delete queue that has had consumers and has none left.
-    fn auto_delete(
-        &mut self,
-        now: UnixMillis,
-        directory: &dyn QueueDirectory,
-        id: QueueId,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let hold = self.config.delete_hold_ms;
-        let asked = queue.deleting.is_some_and(|asked| now.0 < asked.0.saturating_add(hold));
-        if asked || !queue.used || !queue.consumers.is_empty() {
-            return;
-        }
-        if directory.queue(id).is_some_and(|spec| spec.auto_delete) {
-            queue.deleting = Some(now);
-            outputs.push(Output::DeleteQueue { queue: id });
-        }
-    }
-
     fn on_queue_deleted(&mut self, id: QueueId, outputs: &mut Vec<Output>) {
         self.awaiting_mark.remove(&id);
         let Some(mut queue) = self.queues.remove(&id) else { return };
@@ -623,97 +500,6 @@ impl HostLeader {
                 self.on_queue_deleted(id, outputs);
             } else if deleting {
                 self.auto_delete(now, directory, id, outputs);
-            }
-        }
-    }
-
-    fn deliver(&mut self, now: UnixMillis, outputs: &mut Vec<Output>) {
-        loop {
-            for id in std::mem::take(&mut self.touched) {
-                self.set_window(id);
-                self.tend(now, id, outputs);
-                self.count_under_way(id);
-            }
-            let before = std::mem::replace(&mut self.looked_at, self.under_way.tightness);
-            if !self.release_held_back(before) {
-                break;
-            }
-        }
-    }
-
-    fn tend(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.touched = false;
-        if queue.stream.is_some() {
-            self.tend_delayed(now, id, outputs);
-            self.tend_stream(now, id, outputs);
-            return;
-        }
-        queue.wake_rested(now);
-        let mut handed = Handed::default();
-        if !queue.gets.is_empty() && !queue.consumers.has_room() {
-            // Who takes a single message takes one that may stay: limits held before it asked.
-            queue.waits_for_mark = false;
-            queue.enforce_limits(&mut self.cache);
-        }
-        // Who waits gets what just came, even where it may not stay.
-        queue.expire(now, &mut self.cache);
-        queue.deliver(now, &mut self.cache, &mut handed);
-        if !queue.waits_for_mark {
-            queue.examine();
-            queue.expire(now, &mut self.cache);
-        }
-        queue.enforce_limits(&mut self.cache);
-        queue.meter.look(now);
-        if queue.waits_for_mark {
-            self.awaiting_mark.insert(id);
-        }
-        let in_memory = !queue.marks;
-        let (mut messages, mut bytes) = (0, 0);
-        for key in handed.consumers {
-            let deliveries = queue.consumers.take_outbox(key);
-            if in_memory {
-                messages += deliveries.len() as u64;
-                bytes += deliveries.iter().map(|delivery| body_of(&delivery.message)).sum::<u64>();
-            }
-            let (session, subscription) = key;
-            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
-            self.sessions.send(session, frame, outputs);
-        }
-        for (get, delivery, remaining) in handed.gets {
-            if let Some(of) = self.sessions.by_id.get_mut(&get.session) {
-                of.holds = true;
-            }
-            self.sessions.send(get.session, request::got(get.request, delivery, remaining), outputs);
-        }
-        self.load(now, id, outputs);
-        self.tend_delayed(now, id, outputs);
-        self.tend_window(id, outputs);
-        self.depart(now, id, outputs);
-        if in_memory {
-            self.set_pace(now, id, messages, bytes, outputs);
-        }
-    }
-
-    fn load(&mut self, now: UnixMillis, id: QueueId, outputs: &mut Vec<Output>) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let Some(request) = queue.load_wanted(now, &self.cache) else { return };
-        if !self.cache.has_room(request.max_bytes) {
-            self.unload_idle();
-        }
-        outputs.push(Output::Load {
-            queue: LaneId::at(request.after).of(id),
-            after: lane::stored(request.after),
-            max_messages: request.max_messages,
-            max_bytes: request.max_bytes,
-        });
-    }
-
-    /// Gives the cache's room to queues that have consumers waiting.
-    fn unload_idle(&mut self) {
-        for queue in self.queues.values_mut() {
-            if !queue.has_demand() {
-                queue.unload(&mut self.cache);
             }
         }
     }
