@@ -17,7 +17,6 @@ mod forget;
 mod form;
 mod group;
 mod groups;
-mod hearing;
 mod leadership;
 mod log_store;
 mod member;
