@@ -1,5 +1,6 @@
 //! What is asked for on the command line. Each seed is run by a process of its own, so that nothing is left of the one before.
 
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Command, ExitCode, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,10 +10,14 @@ use parking_lot::Mutex;
 use crate::world::{self, Outcome};
 
 const SEED: &str = "WARREN_SIMULATION_SEED";
-const USAGE: &str = "warren-simulation [--seconds N] [--seeds N] [--seed FIRST] [--jobs N] [--keep-going] [--plant MISTAKE]
+const USAGE: &str = "warren-simulation [--seconds N] [--seeds N] [--seed FIRST] [--jobs N] [--keep-going] [--restless] [--plant MISTAKE]
                                                                   many seeds, until one fails; as many at once as there are cores
-warren-simulation run --seed SEED [--trace] [--plant MISTAKE]     one seed
+warren-simulation run --seed SEED [--trace] [--restless] [--plant MISTAKE]     one seed
+In restless runs nodes come and go all the time. A seed that has not ended after five minutes is ended, and has failed.
 MISTAKE: skip-sync, confirm-early, forget-sequence, serve-early. RUST_LOG=info with `run` shows what the nodes log.";
+
+/// A run that takes longer does not end.
+const LONGEST: Duration = Duration::from_secs(300);
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
@@ -28,6 +33,8 @@ struct Arguments {
     /// Also after a seed that failed.
     keep_going: bool,
     plant: Option<String>,
+    /// Nodes come and go all the time.
+    restless: bool,
 }
 
 fn arguments() -> Option<Arguments> {
@@ -43,6 +50,7 @@ fn arguments() -> Option<Arguments> {
             "--seconds" => found.seconds = Some(number()?),
             "--jobs" => found.jobs = Some(usize::try_from(number()?).ok()?),
             "--keep-going" => found.keep_going = true,
+            "--restless" => found.restless = true,
             "--plant" => found.plant = Some(given.next()?),
             _ => return None,
         }
@@ -78,10 +86,37 @@ fn child(arguments: &Arguments, seed: u64) -> Command {
     if arguments.trace {
         command.arg("--trace");
     }
+    if arguments.restless {
+        command.arg("--restless");
+    }
     if let Some(plant) = &arguments.plant {
         command.args(["--plant", plant]);
     }
     command
+}
+
+/// What a run says, which is ended when it does not end: a mistake may do something for ever in one simulated millisecond.
+fn output(command: &mut Command) -> std::io::Result<Output> {
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut run = command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).spawn()?;
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = run.try_wait()? {
+            break status;
+        }
+        if began.elapsed() > LONGEST {
+            run.kill()?;
+            writeln!(stderr, "the run did not end")?;
+            break run.wait()?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let read = |file: &mut std::fs::File| {
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut text).map(|_| text)
+    };
+    Ok(Output { status, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? })
 }
 
 /// Many seeds, one after the other by each of several workers.
@@ -113,7 +148,7 @@ impl Many<'_> {
                 return;
             }
             let seed = self.first + number;
-            let ran = child(self.arguments, seed).output();
+            let ran = output(&mut child(self.arguments, seed));
             let mut found = self.found.lock();
             match ran {
                 Ok(ran) => self.judge(seed, &ran, &mut found),
@@ -195,7 +230,8 @@ fn one(arguments: &Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or(1);
     let root = std::path::Path::new("/dev/shm");
     let directory = if root.is_dir() { tempfile::tempdir_in(root) } else { tempfile::tempdir() };
-    let ran = directory.and_then(|directory| world::run(seed, directory.path(), arguments.trace));
+    let ran = directory
+        .and_then(|directory| world::run(seed, directory.path(), arguments.trace, arguments.restless));
     let Outcome { mut violations, hash, events, simulated_ms, faults, confirmed, deliveries } = match ran {
         Ok(outcome) => outcome,
         Err(error) => return failed_to(&error),

@@ -51,11 +51,12 @@ pub(crate) enum Moves {
 }
 
 impl Moves {
-    pub(crate) fn draw(chance: &mut Chance) -> Self {
+    /// In `restless` runs always many.
+    pub(crate) fn draw(chance: &mut Chance, restless: bool) -> Self {
         match chance.permille(400) {
-            false => Self::None,
-            true if chance.permille(400) => Self::Many,
+            _ if restless => Self::Many,
             true => Self::Some,
+            false => Self::None,
         }
     }
 

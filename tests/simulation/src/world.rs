@@ -72,13 +72,13 @@ struct World {
 }
 
 /// Runs a seed. The clock and the chance of this process must be the simulation's.
-pub(crate) fn run(seed: u64, directory: &Path, prints: bool) -> std::io::Result<Outcome> {
+pub(crate) fn run(seed: u64, directory: &Path, prints: bool, restless: bool) -> std::io::Result<Outcome> {
     warren_store::simulation::begin();
     let mut chance = Chance::new(seed);
     let trace = Trace::new(prints);
     let net = Net::new(chance.fork(), trace.clone());
     let nodes = if chance.permille(150) { 5 } else { 3 };
-    let moves = Moves::draw(&mut chance);
+    let moves = Moves::draw(&mut chance, restless);
     let spare = if moves == Moves::None { 0 } else { 1 + chance.index(2) };
     let replication = if moves == Moves::None { nodes as u32 } else { 3 };
     let shards = 1 + chance.within(0, 3) as u32;
