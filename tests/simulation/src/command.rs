@@ -169,11 +169,14 @@ impl Many<'_> {
             return;
         }
         print!("{}{text}", String::from_utf8_lossy(&ran.stderr));
-        let plant =
+        let mut options =
             self.arguments.plant.as_ref().map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+        if self.arguments.restless {
+            options += " --restless";
+        }
         let count = found.count;
         println!(
-            "seed {seed} FAILS, number {count} of this run. Again: ./warren.sh simulate run --seed {seed}{plant} --trace"
+            "seed {seed} FAILS, number {count} of this run. Again: ./warren.sh simulate run --seed {seed}{options} --trace"
         );
         found.failed.push(seed);
         if !self.arguments.keep_going {

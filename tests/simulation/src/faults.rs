@@ -46,7 +46,7 @@ pub(crate) enum Fault {
 pub(crate) enum Moves {
     None,
     Some,
-    /// For long enough that replicas which went are deleted, and come back.
+    /// For long enough that replicas go and come back.
     Many,
 }
 
