@@ -2,7 +2,8 @@
 //!
 //! A node that was removed while it was away hears of it from any member. A node whose data directory belongs to another
 //! cluster than its seeds do, or is a copy of one that is in use, is refused by everybody it greets. Each of them must
-//! stop, with a sentence that says why: it could serve nobody, and would look as if it were only waiting.
+//! stop, with a sentence that says why: it could serve nobody, and would look as if it were only waiting. So must one that
+//! was removed before it had heard of anybody but its seeds: they are asked.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -95,19 +96,25 @@ enum Greeted {
 }
 
 async fn greet(shared: &Shared) -> Greeted {
-    let own = &shared.options.advertise;
     let mut addresses: BTreeSet<String> = shared.options.seeds.iter().cloned().collect();
     addresses.extend(shared.peers.table().values().map(|peer| peer.address.clone()));
-    addresses.remove(own);
+    addresses.remove(&shared.options.advertise);
     if addresses.is_empty() {
         return Greeted::Welcome;
     }
     let greetings = futures_util::future::join_all(addresses.iter().map(|to| shared.peers.hello(to))).await;
-    let mut reason = None;
+    let own = shared.peers.own_hello();
+    let (mut welcome, mut reason) = (false, None);
     for greeting in greetings {
         match greeting {
-            Ok(hello) if hello.node == shared.options.node => {}
-            Ok(_) => return Greeted::Welcome,
+            Ok(hello) if hello.node == own.node => {}
+            Ok(hello) => {
+                welcome = true;
+                // A node that was taken in, and has heard nothing since then, knows nobody whom it could ask.
+                if own.cluster.is_some() && hello.cluster == own.cluster {
+                    shared.peers.set(hello.node, &hello.address);
+                }
+            }
             Err(error @ (HelloError::Refused { .. } | HelloError::OtherCluster { .. })) => {
                 reason = Some(error.to_string());
             }
@@ -120,5 +127,9 @@ async fn greet(shared: &Shared) -> Greeted {
             ) => {}
         }
     }
-    reason.map_or(Greeted::Nobody, Greeted::Refused)
+    match reason {
+        _ if welcome => Greeted::Welcome,
+        Some(reason) => Greeted::Refused(reason),
+        None => Greeted::Nobody,
+    }
 }

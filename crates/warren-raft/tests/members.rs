@@ -136,6 +136,22 @@ fn a_dead_node_is_removed_and_refused_when_it_comes_back() {
     wait_for("the loss is noticed", || world.node(0).raft.removal_hazard(world.ids[1]).is_some());
 }
 
+/// All that it has on its disk is that it was taken in.
+#[test]
+fn a_node_that_was_removed_before_it_heard_of_the_cluster_is_told_so_by_its_seeds() {
+    let mut world = World::alone(3);
+    world.start(1);
+    world.start(2);
+    wait_settled(&world, 0, 3);
+    let taken_in = world.node(2).store.get_blob("promise").unwrap().unwrap();
+    world.wipe_store(2);
+    world.fill_store(2, "promise", &taken_in);
+    set_duty(&world, 0, 2, Duty::Leaving);
+    wait_for("it is removed", || world.node(0).raft.catalogue().read().is_removed(world.ids[2]));
+    world.start(2);
+    wait_for("it is told so", || is_told_that_it_was_removed(&world, 2));
+}
+
 /// Nothing of any shard is on a node's disk but what its former replica has promised.
 fn wait_deleted(world: &World, node: usize) {
     wait_for("what was there is deleted", || {

@@ -218,9 +218,8 @@ fn many(arguments: &Arguments) -> ExitCode {
 }
 
 fn one(arguments: &Arguments) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    if let Ok(filter) = filter {
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    if let Err(error) = listen() {
+        return failed_to(&error);
     }
     let said = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -250,6 +249,17 @@ fn one(arguments: &Arguments) -> ExitCode {
         println!("VIOLATION {violation}");
     }
     if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints what the nodes log, as far as RUST_LOG asks for it. What that needs of chance is not taken from the seed's, of
+/// which only the main thread draws: a run that is listened to is the same run.
+fn listen() -> Result<(), String> {
+    let installs = || {
+        if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+        }
+    };
+    std::thread::spawn(installs).join().map_err(|_| "nothing can be logged".to_owned())
 }
 
 #[cfg(debug_assertions)]

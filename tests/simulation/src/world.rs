@@ -25,8 +25,8 @@ const FORM_MS: u64 = 60_000;
 const KNOWN_MS: u64 = 1000;
 /// After the last fault: until publishers have their answers.
 const ANSWER_MS: u64 = 60_000;
-/// Until every queue is empty.
-const DRAIN_MS: u64 = 120_000;
+/// Until every queue is empty, or fewer messages are left than so long before.
+const DRAIN_MS: u64 = 60_000;
 /// How often the history is told that something still goes on.
 const DISTURBED_EVERY_MS: u64 = 100;
 
@@ -429,28 +429,38 @@ impl World {
         }
     }
 
-    /// Waits until every queue is empty, as clients and the broker say.
+    /// Waits until every queue is empty, as clients and the broker say: for as long as they get emptier.
     fn drain(&mut self) -> bool {
         let empty = Arc::new(AtomicU64::new(0));
-        let (field, mut chance, told) = (self.field.clone(), self.chance.fork(), Arc::clone(&empty));
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        let (field, mut chance) = (self.field.clone(), self.chance.fork());
+        let (told, depth) = (Arc::clone(&empty), Arc::clone(&left));
         self.clients.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
-                if let Some(depths) = field.depths(chance.fork()).await
-                    && depths.iter().all(|depth| *depth == 0)
-                {
+                let depths = field.depths(chance.fork()).await;
+                if let Some(depths) = &depths {
+                    depth.store(depths.iter().copied().map(u64::from).sum(), Ordering::Relaxed);
+                }
+                if depths.is_some_and(|depths| depths.iter().all(|depth| *depth == 0)) {
                     told.fetch_add(1, Ordering::Relaxed);
                 } else {
                     told.store(0, Ordering::Relaxed);
                 }
             }
         });
-        self.until(DRAIN_MS, |world| {
-            let now = world.trace.now_ms();
-            now % 100 == 0
-                && empty.load(Ordering::Relaxed) >= 6
-                && (world.history.outstanding().is_empty() || empty.load(Ordering::Relaxed) >= 20)
-        })
+        loop {
+            let before = left.load(Ordering::Relaxed);
+            let drained = self.until(DRAIN_MS, |world| {
+                let now = world.trace.now_ms();
+                now % 100 == 0
+                    && empty.load(Ordering::Relaxed) >= 6
+                    && (world.history.outstanding().is_empty() || empty.load(Ordering::Relaxed) >= 20)
+            });
+            if drained || left.load(Ordering::Relaxed) >= before {
+                return drained;
+            }
+        }
     }
 
     fn not_drained(&self) {

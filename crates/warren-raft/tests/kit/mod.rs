@@ -314,6 +314,12 @@ impl World {
         wait_for("the disk is gone", || std::fs::remove_dir_all(&path).is_ok());
     }
 
+    /// A disk with nothing on it but this.
+    pub(crate) fn fill_store(&self, node: usize, blob: &str, bytes: &[u8]) {
+        let store = Store::open(&self.path(node), self.store_options.clone()).unwrap();
+        store.put_blob(blob, bytes).unwrap();
+    }
+
     /// Kills it and takes its disk; it comes back as another node.
     pub(crate) fn wipe(&mut self, node: usize) {
         self.wipe_store(node);
