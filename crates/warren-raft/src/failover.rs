@@ -2,7 +2,8 @@
 //!
 //! Every survivor sees the dead connection itself. Each gives up the dead leader's lease on its own, and one after the
 //! other, in an order that differs from group to group, asks for votes. They ask beforehand whether they would
-//! get them (pre-vote): where a majority still hears the leader, it stays; so a false suspicion costs nothing.
+//! get them (pre-vote): where a majority still hears the leader, it stays; so a false suspicion costs nothing. Raft does not
+//! take a lease up again that was given up, so that is done here ([`refusal`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use warren_types::NodeId;
 
 use crate::group::Group;
 use crate::node::Shared;
-use crate::types::TransferRequest;
+use crate::types::{TransferRequest, VoteRequest, VoteResponse};
 
 /// Silence after which a leader's lease is given up although its connection stands.
 const SILENCE: Duration = Duration::from_millis(1600);
@@ -95,6 +96,7 @@ async fn campaign(shared: Arc<Shared>, group: Arc<Group>, dead: NodeId) {
         }
         let Some(rank) = rank(&group, me, &voters, &table) else { return };
         if vote.committed && vote.leader_id.voted_for == dead.0 {
+            group.suspect(vote);
             let release = TransferRequest::new(vote, NOBODY, None);
             if group.raft.handle_transfer_leader(release).await.is_err() {
                 return;
@@ -111,6 +113,17 @@ async fn campaign(shared: Arc<Shared>, group: Arc<Group>, dead: NodeId) {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The answer to a candidate in place of Raft's: this node has given up a leader's lease, in vain, and hears it again. Who was
+/// cut off would else be elected by those that once were, whenever it comes back, though the leader is well.
+pub(crate) fn refusal(shared: &Shared, group: &Group, request: &VoteRequest) -> Option<VoteResponse> {
+    let vote = group.raft.server_metrics().borrow_watched().vote;
+    let keeps = !request.leadership_transfer && group.hears_again(vote) && {
+        let leader = NodeId(vote.leader_id.voted_for);
+        shared.peers.table().get(&leader).is_some_and(|peer| !is_gone(peer))
+    };
+    keeps.then_some(VoteResponse { vote, vote_granted: false, last_log_id: None })
 }
 
 /// This node's turn among the living voters: another order for each group, so that leaders spread.

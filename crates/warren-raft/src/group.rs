@@ -16,9 +16,10 @@ use crate::StartError;
 use crate::apply::Machine;
 use crate::blocking;
 use crate::budget::Budget;
+use crate::hearing::Hearing;
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
-use crate::types::Types;
+use crate::types::{Types, Vote};
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
@@ -70,7 +71,7 @@ pub(crate) struct Group {
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
     pub(crate) machine: Machine,
-    heard: Mutex<Option<Instant>>,
+    hearing: Mutex<Hearing>,
     /// The last term that this node led in, since when.
     led: Mutex<Option<(u64, Instant)>>,
     /// This node is no member any more: the group's end is no failure.
@@ -107,8 +108,8 @@ impl Group {
             Machine::Shard(machine) => machine.started(),
         }
         raft.run();
-        let (heard, led, retired) = (Mutex::new(None), Mutex::new(None), AtomicBool::new(false));
-        Ok(Arc::new(Self { id, raft, log, machine, heard, led, retired }))
+        let (hearing, led, retired) = (Mutex::default(), Mutex::new(None), AtomicBool::new(false));
+        Ok(Arc::new(Self { id, raft, log, machine, hearing, led, retired }))
     }
 
     /// Before it is stopped for good.
@@ -123,7 +124,22 @@ impl Group {
 
     /// A leader's message came.
     pub(crate) fn hear(&self) {
-        *self.heard.lock() = Some(Instant::now());
+        self.hearing.lock().hear(Instant::now());
+    }
+
+    /// The lease of this vote's leader is given up.
+    pub(crate) fn suspect(&self, vote: Vote) {
+        self.hearing.lock().suspect(vote, Instant::now());
+    }
+
+    /// The leader itself has given it up.
+    pub(crate) fn release(&self) {
+        self.hearing.lock().release();
+    }
+
+    /// Whether the leader of this vote was given up here in vain, and is heard.
+    pub(crate) fn hears_again(&self, vote: Vote) -> bool {
+        self.hearing.lock().hears_again(vote, Instant::now(), LEASE)
     }
 
     /// The leader as this node knows it, and its term.
@@ -149,7 +165,7 @@ impl Group {
         if leads {
             return !self.has_lost_quorum();
         }
-        known && self.heard.lock().is_some_and(|heard| heard.elapsed() < LEASE + LEASE / 2)
+        known && self.hearing.lock().is_recent(Instant::now(), LEASE + LEASE / 2)
     }
 
     /// On its leader: who has answered of late, itself included.

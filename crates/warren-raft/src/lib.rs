@@ -17,6 +17,7 @@ mod forget;
 mod form;
 mod group;
 mod groups;
+mod hearing;
 mod leadership;
 mod log_store;
 mod member;

@@ -14,6 +14,7 @@ use warren_types::{GroupId, NodeId};
 
 use crate::apply::Machine;
 use crate::blocking;
+use crate::failover;
 use crate::forget;
 use crate::form;
 use crate::group::Group;
@@ -113,7 +114,8 @@ impl MemberService for Service {
             kind::VOTE | kind::PRE_VOTE => {
                 let (shared, group) = self.group(from, group)?;
                 let request = wire::decode_vote_request(payload).map_err(not_understood)?;
-                let response = match forget::refusal(&shared, &group, &request).await {
+                let refusal = forget::refusal(&shared, &group, &request).await;
+                let response = match refusal.or_else(|| failover::refusal(&shared, &group, &request)) {
                     Some(refusal) => refusal,
                     None if kind == kind::VOTE => group.raft.vote(request).await.map_err(stopped)?,
                     None => group.raft.pre_vote(request).await.map_err(stopped)?,
@@ -126,6 +128,7 @@ impl MemberService for Service {
                 if shared.guards.is_set(group.id) {
                     return Ok(Bytes::from(vec![1]));
                 }
+                group.release();
                 let response = group.raft.handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(Bytes::from(vec![u8::from(response.is_err())]))
             }
