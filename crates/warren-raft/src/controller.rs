@@ -102,6 +102,8 @@ struct Controller {
     unborn: BTreeMap<ShardId, Instant>,
     /// Replicas that have stopped, and when they may go.
     retired: BTreeMap<ShardId, Instant>,
+    /// Whether one was tried at this look: a leader may let one wait for its answer, and shards that begin must not wait for many.
+    tried: bool,
     last_transfer: Instant,
     /// Dead nodes whose transient queues were moved.
     moved: BTreeSet<NodeId>,
@@ -115,6 +117,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared: Arc::clone(&shared),
         unborn: BTreeMap::new(),
         retired: BTreeMap::new(),
+        tried: false,
         last_transfer: Instant::now(),
         moved: BTreeSet::new(),
         arranger: Arranger::default(),
@@ -152,6 +155,7 @@ impl Controller {
                 hello.sees = Vec::new();
             });
         }
+        self.tried = false;
         for shard in &shards {
             self.keep_shard(shard, &addresses).await;
         }
@@ -244,13 +248,14 @@ impl Controller {
 
     /// A replica that has stopped goes, if its leader agrees.
     async fn forget(&mut self, shard: ShardId) {
-        let Some(due) = self.retired.get(&shard).copied() else { return };
+        let Some(due) = self.retired.get(&shard).copied().filter(|_| !self.tried) else { return };
         let shared = Arc::clone(&self.shared);
         let leader = shared.rumours.leader(GroupId::from(shard));
         let Some(leader) = leader.filter(|leader| *leader != shared.options.node && Instant::now() >= due)
         else {
             return;
         };
+        self.tried = true;
         match forget::forget(&shared, shard, leader).await {
             Ok(true) => {
                 self.retired.remove(&shard);

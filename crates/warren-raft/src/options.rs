@@ -55,8 +55,8 @@ pub struct RaftOptions {
     /// Bytes a second of replicas that this node sends whole, to nodes that they move to or that are rebuilt; 0 is no limit.
     /// Default 64 MiB.
     pub snapshot_bytes_per_s: u64,
-    /// Delete replicas that moved to other nodes. Not switched on by `warren server`: the simulation has not shown it safe yet.
-    /// Default false.
+    /// Delete replicas that moved to other nodes.
+    /// Default true.
     pub delete_moved: bool,
 }
 
@@ -79,7 +79,7 @@ impl Default for RaftOptions {
             checkpoint_interval: Duration::from_secs(60),
             keep_log_bytes: 4 << 20,
             snapshot_bytes_per_s: 64 << 20,
-            delete_moved: false,
+            delete_moved: true,
         }
     }
 }

@@ -58,7 +58,10 @@ impl Kind {
             Self::Plain | Self::Dead => Vec::new(),
             Self::Priority => vec![("x-max-priority", Value::Number(u64::from(PRIORITIES) - 1))],
             Self::SingleActive => vec![("x-single-active-consumer", Value::Truth)],
-            Self::Dedup => vec![("x-message-deduplication", Value::Truth)],
+            // A publisher may be silent for longer than a thousand others take.
+            Self::Dedup => {
+                vec![("x-message-deduplication", Value::Truth), ("x-cache-size", Value::Number(100_000))]
+            }
             Self::Stream => vec![("x-queue-type", Value::Text("stream"))],
             Self::Mortal { ttl_ms } => vec![
                 ("x-queue-type", Value::Text("quorum")),
