@@ -118,6 +118,21 @@ def test_a_message_expires_by_its_own_time(channel, declare):
     assert bodies(channel, queue) == [b"stays"]
 
 
+@kinds
+def test_a_message_expires_though_one_ahead_of_it_stays(channel, declare, kind):
+    """RabbitMQ looks at a queue's head only: there it is counted, and not dead-lettered, until all ahead of it is gone."""
+    dead = declare()
+    queue = declare(kind=kind, dead_letter_exchange="", dead_letter_routing_key=dead)
+    publish(channel, queue, b"stays")
+    publish(channel, queue, b"goes second", expiration="300")
+    publish(channel, queue, b"goes first", expiration="100")
+    publish(channel, queue, b"stays too", expiration="60000")
+    eventually(lambda: count(channel, dead) == 2, "two have expired")
+    assert count(channel, queue) == 2
+    assert bodies(channel, dead) == [b"goes first", b"goes second"]
+    assert bodies(channel, queue) == [b"stays", b"stays too"]
+
+
 def test_time_to_live_0_is_for_who_waits(channel, declare):
     queue = declare(message_ttl=0)
     publish(channel, queue, b"nobody waits")

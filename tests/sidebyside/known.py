@@ -74,6 +74,7 @@ KNOWN = [
     ("arguments.redeclare.*", "x-queue-type|x-queue-leader-locator", "4.x stores and compares the type, and has the locator on every type"),
     ("frames.close_with_frames_behind", "", "after the client's close-ok the socket is closed"),
     ("channels.amqp_method_on_two_channels", "", "the order between channels"),
+    ("lifecycle.time_to_live.*", "declare-ok", "ours expires wherever it stands, RabbitMQ's at the head"),
     ("lifecycle.policy_*", "policed", "3.10 tells the policy some seconds later"),
     ("consuming.prefetch_over_two_queues", "basic.deliver", "two queues have no order between them"),
     ("consuming.get_beside_a_consumer.quorum", "basic.deliver", "4.3 counts no nack"),

@@ -161,6 +161,8 @@ pub(crate) struct Publish<'a> {
     pub(crate) key: &'a str,
     pub(crate) priority: u8,
     pub(crate) headers: &'a [(&'a str, Value)],
+    /// Its time to live.
+    pub(crate) expires_in_ms: Option<u64>,
 }
 
 /// A connection with one channel.
@@ -241,12 +243,17 @@ impl Client {
     /// # Errors
     /// The connection ended.
     pub(crate) async fn publish(&mut self, publish: Publish<'_>, body: &[u8]) -> io::Result<()> {
-        let Publish { exchange, key, priority, headers } = publish;
+        let Publish { exchange, key, priority, headers, expires_in_ms } = publish;
         let mut out = Vec::new();
         frame(&mut out, 1, 1, &Method::new(60, 40).short(0).shortstr(exchange).shortstr(key).octet(1).0);
-        // Headers, delivery mode 2, and the priority.
-        let properties = Method::new(60, 0).longlong(body.len() as u64).short(0x3800).arguments(headers);
-        frame(&mut out, 2, 1, &properties.octet(2).octet(priority).0);
+        // Headers, delivery mode 2, the priority, and the expiration.
+        let flags = if expires_in_ms.is_some() { 0x3900 } else { 0x3800 };
+        let properties = Method::new(60, 0).longlong(body.len() as u64).short(flags).arguments(headers);
+        let mut properties = properties.octet(2).octet(priority);
+        if let Some(ms) = expires_in_ms {
+            properties = properties.shortstr(&ms.to_string());
+        }
+        frame(&mut out, 2, 1, &properties.0);
         for part in body.chunks(131_000) {
             frame(&mut out, 3, 1, part);
         }

@@ -3,7 +3,8 @@
 use warren_proto::shard::StoredMessage;
 use warren_types::{Position, UnixMillis};
 
-use super::{Lane, Queue, Ready, before, size_of};
+use super::policy::NEVER;
+use super::{Lane, Queue, Ready, before, body_of, size_of};
 use crate::DeathReason;
 use crate::lane::LaneId;
 
@@ -127,6 +128,9 @@ impl Queue {
             if self.dying.read(position, &stored.message) {
                 continue;
             }
+            if self.expiring.as_ref().is_some_and(|expiring| expiring.has_left(position)) {
+                continue;
+            }
             let lane = self.lane_mut(lane);
             if position > lane.loaded_to {
                 // Positions above the applied tail are not ours yet: their record has still to come.
@@ -153,15 +157,24 @@ impl Queue {
     fn load_into_window(&mut self, stored: StoredMessage, now: UnixMillis, cache: &mut Cache) {
         let expires = self.expires(since(&stored, now), &stored.message);
         cache.add(size_of(&stored.message));
-        let lane = self.lane_at(stored.position);
-        lane.loaded_to = stored.position;
+        let (position, body) = (stored.position, body_of(&stored.message));
+        let lane = self.lane_at(position);
+        lane.loaded_to = position;
+        if lane.window.is_empty() {
+            lane.latest_loaded = UnixMillis(0);
+        }
+        let overtakes = expires < lane.latest_loaded;
+        lane.latest_loaded = lane.latest_loaded.max(expires);
         lane.window.push_back(Ready {
-            position: stored.position,
+            position,
             redelivered: false,
             delivery_count: stored.delivery_count,
             expires,
             message: stored.message,
         });
+        if overtakes {
+            self.keep_time(expires, position, body);
+        }
     }
 
     fn load_into_back(&mut self, stored: StoredMessage, now: UnixMillis, cache: &mut Cache) {
@@ -181,6 +194,9 @@ impl Queue {
             // An earlier leader counted them and could not carry it out.
             self.depart(ready, DeathReason::DeliveryLimit, cache);
             return;
+        }
+        if expires != NEVER {
+            self.keep_time(expires, position, body_of(&ready.message));
         }
         self.lane_at(position).back.insert(position, ready);
     }

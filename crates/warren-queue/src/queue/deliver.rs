@@ -64,6 +64,7 @@ impl Queue {
                 continue;
             }
             cache.remove(size_of(&ready.message));
+            self.forget_time(&ready);
             self.hand_out(ready, handed);
         }
     }
@@ -71,11 +72,12 @@ impl Queue {
     fn hand_out(&mut self, ready: Ready, handed: &mut Handed) {
         let position = ready.position;
         let (size, body) = (size_of(&ready.message), body_of(&ready.message));
-        let redelivered = ready.redelivered;
+        let (redelivered, expires) = (ready.redelivered, ready.expires);
         let holder = |session, subscription, automatic| Holder {
             session,
             subscription,
             size: u32::try_from(body).unwrap_or(u32::MAX),
+            expires,
             redelivered,
             automatic,
         };

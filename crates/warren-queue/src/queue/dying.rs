@@ -32,6 +32,11 @@ impl Dying {
         self.due.len() + self.out.len() >= OUT_MESSAGES || self.bytes >= OUT_BYTES
     }
 
+    /// How many more may die for now.
+    pub(crate) fn room(&self) -> usize {
+        if self.is_full() { 0 } else { OUT_MESSAGES - self.due.len() - self.out.len() }
+    }
+
     /// A message that is in memory dies.
     pub(crate) fn add(&mut self, position: Position, reason: DeathReason, message: Message) {
         self.bytes = self.bytes.saturating_add(size_of(&message));

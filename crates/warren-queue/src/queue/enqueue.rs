@@ -23,7 +23,8 @@ impl Queue {
         }
         let size = size_of(&message);
         self.live += 1;
-        self.ready_bytes = self.ready_bytes.saturating_add(body_of(&message));
+        let (is_alone, body) = (self.live == 1, body_of(&message));
+        self.ready_bytes = self.ready_bytes.saturating_add(body);
         let expires = self.expires(now, &message);
         self.may_expire |= expires != NEVER;
         let lane = self.lane_at(position);
@@ -31,9 +32,18 @@ impl Queue {
         let follows = lane.loaded_to >= lane.tail();
         lane.next = position.next();
         lane.predicted = lane.predicted.max(lane.next);
+        if is_alone {
+            (lane.latest_expiry, lane.latest_loaded) = (UnixMillis(0), UnixMillis(0));
+        }
+        let overtakes = expires < lane.latest_expiry;
+        lane.latest_expiry = lane.latest_expiry.max(expires);
+        if overtakes {
+            self.keep_time(expires, position, body);
+        }
         if !follows {
             return;
         }
+        let lane = self.lane_at(position);
         let is_first = lane.window.is_empty();
         // A waiting consumer takes the first one at once, so that needs no room.
         let stays = cache.has_room(size) || (is_first && self.has_demand());
@@ -41,6 +51,7 @@ impl Queue {
         if stays {
             cache.add(size);
             lane.loaded_to = position;
+            lane.latest_loaded = lane.latest_loaded.max(expires);
             lane.window.push_back(Ready {
                 position,
                 redelivered: false,

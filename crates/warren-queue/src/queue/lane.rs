@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use warren_types::{Position, PositionRange, UnixMillis};
 
 use super::deliver::Head;
+use super::policy::NEVER;
 use super::{Cache, LoadRequest, Queue, Ready, before, size_of};
 use crate::lane::LaneId;
 use crate::positions::PositionSet;
@@ -44,6 +45,10 @@ pub(crate) struct Lane {
     pub(crate) examined_to: Position,
     /// The head was unloaded; it does not expire before that.
     pub(crate) head_sleeps_until: Option<UnixMillis>,
+    /// No message that is here expires later.
+    pub(crate) latest_expiry: UnixMillis,
+    /// None that is in the window does.
+    pub(crate) latest_loaded: UnixMillis,
 }
 
 impl Lane {
@@ -66,13 +71,20 @@ impl Lane {
             loading: None,
             examined_to: before(next),
             head_sleeps_until: None,
+            latest_expiry: NEVER,
+            latest_loaded: NEVER,
         }
     }
 
     /// A lane that has held nothing.
     pub(crate) fn empty(id: LaneId, marks: bool) -> Self {
         let mark = if marks { id.start() } else { Position(u64::MAX) };
-        Self::new(id, id.start().next(), mark, id.start())
+        let nothing = UnixMillis(0);
+        Self {
+            latest_expiry: nothing,
+            latest_loaded: nothing,
+            ..Self::new(id, id.start().next(), mark, id.start())
+        }
     }
 
     /// The highest applied position.
@@ -104,6 +116,12 @@ impl Lane {
             Head::InBack => self.back.first_key_value().map(|(_, ready)| ready),
             Head::NotLoaded | Head::Empty => None,
         }
+    }
+
+    /// Whether the first ready message is known to have expired. A message that came since the last look has its
+    /// chance with a waiting consumer first, even with a time to live of 0.
+    pub(super) fn head_has_expired(&self, now: UnixMillis) -> bool {
+        self.peek().is_some_and(|ready| ready.expires <= now && ready.position <= self.examined_to)
     }
 
     /// Takes the first ready message, if it is in memory.
@@ -265,5 +283,6 @@ impl Queue {
     /// Called every few seconds.
     pub(crate) fn relax(&mut self) {
         self.lanes_mut().for_each(Lane::relax);
+        self.relax_expiring();
     }
 }

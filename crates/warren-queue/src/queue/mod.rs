@@ -26,6 +26,7 @@ mod delayed;
 mod deliver;
 mod dying;
 mod enqueue;
+mod expiring;
 mod history;
 mod lane;
 mod meter;
@@ -70,6 +71,8 @@ pub(crate) struct Holder {
     pub(crate) subscription: Option<SubscriptionId>,
     /// Size of the body; 0 where it is not known.
     pub(crate) size: u32,
+    /// When it expires, should it come back; the end of time where that is not known.
+    pub(crate) expires: UnixMillis,
     /// It was `redelivered` when it went out.
     pub(crate) redelivered: bool,
     /// The home settles it as it hands it over: no client acknowledges it.
@@ -156,6 +159,8 @@ pub(crate) struct Queue {
     /// What has left it, to be recorded.
     pub(crate) gone: Vec<(DeathReason, Position)>,
     pub(crate) dying: dying::Dying,
+    /// What expires before something ahead of it, where there ever was any.
+    pub(crate) expiring: Option<Box<expiring::Expiring>>,
     /// Who is to be answered when no message is dying. No more than there are homes' connections: each asks one thing at
     /// a time.
     pub(crate) mourners: Vec<(SessionId, RequestId)>,

@@ -1,6 +1,6 @@
 //! What leaves a queue by its settings: messages whose time has come, and those over a length limit. The effect is at
-//! once; `shard` has it recorded. Only the head is looked at, as a queue is a queue: what stands behind a message that
-//! stays is not reached.
+//! once; `shard` has it recorded. Limits are about the head, and so is time where it comes in the order of the messages; the rest
+//! is in `expiring`.
 
 use std::sync::Arc;
 
@@ -46,21 +46,25 @@ impl Queue {
             || self.settings.max_length_bytes.is_some_and(|max| bytes > max)
     }
 
-    /// Removes from the head what has expired; stops while too many dead letters are out.
+    /// Removes what has expired; stops while too many dead letters are out.
     pub(crate) fn expire(&mut self, now: UnixMillis, cache: &mut Cache) {
-        while self.head_has_expired(now)
-            && !self.dying.is_full()
-            && let Some(ready) = self.pop_head()
+        while !self.dying.is_full()
+            && let Some(ready) = self.pop_expired(now)
         {
             self.depart(ready, DeathReason::Expired, cache);
         }
+        self.expire_behind(now, cache);
     }
 
-    /// Whether the first ready message is known to have expired. A message that came since the last look has its
-    /// chance with a waiting consumer first, even with a time to live of 0.
+    /// The first of a lane, whichever that is: those of lower priority do not wait for those above them.
+    fn pop_expired(&mut self, now: UnixMillis) -> Option<Ready> {
+        let id = self.lanes().find(|lane| lane.head_has_expired(now))?.id;
+        self.lane_mut(id).pop()
+    }
+
+    /// Whether the message that goes next is known to have expired.
     pub(crate) fn head_has_expired(&self, now: UnixMillis) -> bool {
-        let lane = self.head_lane();
-        lane.peek().is_some_and(|ready| ready.expires <= now && ready.position <= lane.examined_to)
+        self.head_lane().head_has_expired(now)
     }
 
     /// Drops from the head what is over the limits, as far as it is loaded. What a consumer is about to get once its
@@ -103,14 +107,16 @@ impl Queue {
         self.next_expiry().into_iter().chain(delayed).chain(self.resting.next_wake()).min()
     }
 
-    /// When the head is to be looked at again.
+    /// When something is to be looked at because its time has come.
     fn next_expiry(&self) -> Option<UnixMillis> {
         if self.dying.is_full() {
             return None;
         }
-        let lane = self.head_lane();
-        let next = lane.peek().map(|ready| ready.expires).or(lane.head_sleeps_until)?;
-        (next != NEVER).then_some(next)
+        let heads = self.lanes().filter_map(|lane| lane.peek().map(|ready| ready.expires));
+        let head = self.head_lane();
+        let asleep = head.head_sleeps_until.filter(|_| head.peek().is_none());
+        let behind = self.expiring.as_ref().and_then(|expiring| expiring.next());
+        heads.chain(asleep).chain(behind).filter(|next| *next != NEVER).min()
     }
 
     /// Messages that die go to an exchange.
@@ -121,6 +127,7 @@ impl Queue {
     /// A message in nobody's hands leaves for good. It is counted no more from here on.
     pub(crate) fn depart(&mut self, ready: Ready, reason: DeathReason, cache: &mut Cache) {
         cache.remove(size_of(&ready.message));
+        self.forget_time(&ready);
         self.live = self.live.saturating_sub(1);
         self.ready_bytes = self.ready_bytes.saturating_sub(body_of(&ready.message));
         self.counts.remove(&ready.position);

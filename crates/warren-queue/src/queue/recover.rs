@@ -5,6 +5,7 @@ use std::sync::Arc;
 use warren_proto::shard::QueueState;
 use warren_types::{Position, PositionRange, QueueId, SessionId, SubscriptionId, UnixMillis};
 
+use super::policy::NEVER;
 use super::{Cache, Consumers, GiveBack, Holder, Lane, Queue, Transit, before, size_of};
 use crate::held::Held;
 use crate::lane::LaneId;
@@ -43,6 +44,7 @@ impl Queue {
             timer: None,
             gone: Vec::new(),
             dying: super::dying::Dying::default(),
+            expiring: None,
             mourners: Vec::new(),
             delayed: None,
             window: None,
@@ -173,7 +175,14 @@ impl Queue {
             // The client has it already, so when it comes back it is `redelivered`, whatever it was before.
             self.unacked.insert(
                 position,
-                Holder { session, subscription, size: 0, redelivered: true, automatic: false },
+                Holder {
+                    session,
+                    subscription,
+                    size: 0,
+                    expires: NEVER,
+                    redelivered: true,
+                    automatic: false,
+                },
             );
         }
     }

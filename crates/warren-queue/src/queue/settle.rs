@@ -3,6 +3,7 @@
 use warren_proto::shard::Op;
 use warren_types::{Position, PositionRange, SessionId};
 
+use super::policy::NEVER;
 use super::{Cache, Holder, Queue, size_of};
 use crate::DeathReason;
 use crate::lane::{stored, stored_range};
@@ -122,6 +123,7 @@ impl Queue {
                 keep: kept.into_iter().map(stored_range).collect(),
             });
         }
+        self.expiring = None;
         self.live -= purged;
         self.ready_bytes = 0;
         (purged, ops)
@@ -154,6 +156,9 @@ impl Queue {
             lane.unseen.insert(position);
         }
         self.ready_bytes = self.ready_bytes.saturating_add(u64::from(holder.size));
+        if holder.expires != NEVER {
+            self.keep_time(holder.expires, position, u64::from(holder.size));
+        }
     }
 
     fn take_held(

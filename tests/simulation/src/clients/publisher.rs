@@ -117,6 +117,9 @@ impl Publisher {
         };
         let key = if due_ms == 0 { self.key() } else { None };
         headers.extend(key.map(|key| ("x-deduplication-header", Value::Number(key))));
+        let mortal = matches!(queues.as_slice(), [queue] if self.field.kind(*queue).is_mortal());
+        let expires = mortal && due_ms == 0 && self.chance.permille(200);
+        let expires_in_ms = expires.then(|| self.chance.of([1, 20, 150, 1000]));
         let name = match queues.as_slice() {
             [queue] => self.field.name(*queue),
             _ => String::new(),
@@ -127,7 +130,8 @@ impl Publisher {
             (_, _) => LATE,
         };
         self.field.history.published(id, Published { queues, due_ms, key }, fate);
-        let publish = Publish { exchange, key: &name, priority: priority(id), headers: &headers };
+        let publish =
+            Publish { exchange, key: &name, priority: priority(id), headers: &headers, expires_in_ms };
         client.publish(publish, &body).await
     }
 
