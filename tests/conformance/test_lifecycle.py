@@ -121,7 +121,7 @@ def test_a_message_expires_by_its_own_time(channel, declare):
 @kinds
 def test_a_message_expires_though_one_ahead_of_it_stays(channel, declare, kind):
     """RabbitMQ looks at a queue's head only: there it is counted, and not dead-lettered, until all ahead of it is gone."""
-    dead = declare()
+    dead = declare("dead")
     queue = declare(kind=kind, dead_letter_exchange="", dead_letter_routing_key=dead)
     publish(channel, queue, b"stays")
     publish(channel, queue, b"goes second", expiration="300")
