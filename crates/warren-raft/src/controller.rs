@@ -241,9 +241,7 @@ impl Controller {
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(group = %group.id, %error, "group not stopped in order");
         }
-        if shared.options.delete_moved {
-            self.retired.insert(record.shard, Instant::now() + forget::AFTER);
-        }
+        self.retired.insert(record.shard, Instant::now() + forget::AFTER);
     }
 
     /// A replica that has stopped goes, if its leader agrees.

@@ -55,9 +55,6 @@ pub struct RaftOptions {
     /// Bytes a second of replicas that this node sends whole, to nodes that they move to or that are rebuilt; 0 is no limit.
     /// Default 64 MiB.
     pub snapshot_bytes_per_s: u64,
-    /// Delete replicas that moved to other nodes.
-    /// Default true.
-    pub delete_moved: bool,
 }
 
 impl Default for RaftOptions {
@@ -79,7 +76,6 @@ impl Default for RaftOptions {
             checkpoint_interval: Duration::from_secs(60),
             keep_log_bytes: 4 << 20,
             snapshot_bytes_per_s: 64 << 20,
-            delete_moved: true,
         }
     }
 }

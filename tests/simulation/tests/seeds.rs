@@ -39,8 +39,8 @@ fn each_planted_mistake_is_found_in_few_seeds() {
     for (mistake, first, seeds) in [
         ("skip-sync", "2", "30"),
         ("confirm-early", "104", "1"),
-        ("forget-sequence", "3", "30"),
-        ("serve-early", "6", "60"),
+        ("forget-sequence", "16", "30"),
+        ("serve-early", "16", "60"),
     ] {
         let ran = simulation(&["--plant", mistake, "--seed", first, "--seeds", seeds]);
         assert_eq!(ran.status.code(), Some(1), "{mistake} was not found: {}", said(&ran));

@@ -165,7 +165,6 @@ impl World {
             expect: count,
             shards: 3,
             replication: 3,
-            delete_moved: true,
             default_user: DefaultUser { name: "guest".to_owned(), password: "guest".to_owned() },
             ..RaftOptions::default()
         };
