@@ -8,6 +8,11 @@ import threading
 import time
 
 
+def _takes_interrupts():
+    """Whoever runs the tests in the background ignores Ctrl+C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A running program whose output lines are collected."""
 
@@ -15,7 +20,7 @@ class Program:
         self.command = [str(c) for c in command]
         self.process = subprocess.Popen(
             self.command, env={**os.environ, **(env or {})}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_takes_interrupts,
         )  # fmt: skip
         self.lines, self._news = [], threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
