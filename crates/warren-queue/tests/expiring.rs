@@ -11,7 +11,7 @@ use kit::*;
 use proptest::prelude::*;
 use warren_proto::session::{Answer, Ask, HomeFrame, LeaderFrame};
 use warren_queue::{DeathReason, Input, LeaderConfig};
-use warren_types::{AckMode, Message, Position, QueueSettings, SessionPublish, SubscriptionId, UnixMillis};
+use warren_types::{AckMode, Position, QueueSettings, SessionPublish, SubscriptionId, UnixMillis};
 
 fn bench(settings: QueueSettings, cache_bytes: u64) -> Bench {
     let mut directory = Directory::with([1]);
@@ -23,13 +23,7 @@ fn bench(settings: QueueSettings, cache_bytes: u64) -> Bench {
 
 /// With an `expiration`, if there is one.
 fn publish(bench: &mut Bench, seq: u64, body: &str, expires_in_ms: Option<u64>) {
-    let mut message = message(body);
-    if let Some(ms) = expires_in_ms {
-        let text = ms.to_string();
-        let mut properties = vec![1, 0, text.len() as u8];
-        properties.extend(text.bytes());
-        message = Message { properties: properties.into(), ..message };
-    }
+    let message = expires_in_ms.map_or_else(|| message(body), |ms| expiring(body, &ms.to_string()));
     let messages = vec![SessionPublish { queues: vec![Q], message, delay_ms: 0 }];
     bench.frame(1, HomeFrame::Publish { first_seq: seq, messages });
 }
@@ -70,6 +64,26 @@ fn what_is_not_in_memory_goes_too_and_is_dead_lettered() {
     assert_eq!(bench.delivered(1, 1), ["a message that stays", "another that stays"]);
     let letter = bench.letters.pop_front().unwrap();
     bench.input(Input::DeadLettered { queue: letter.queue, position: letter.position });
+    assert_eq!(bench.store.live(Q), [1, 3].map(Position));
+}
+
+#[test]
+fn what_the_store_still_has_is_not_read_again() {
+    // Room for one message.
+    let mut bench = bench(QueueSettings::default(), 40);
+    publish(&mut bench, 1, "a message that stays", None);
+    publish(&mut bench, 2, "a message that goes", Some(100));
+    publish(&mut bench, 3, "another that stays", None);
+    bench.hold = true;
+    bench.wait(100);
+    assert_eq!(bench.counts(), (2, 0));
+    assert_eq!(bench.store.live(Q), [1, 2, 3].map(Position), "its end is not recorded yet");
+    bench.subscribe(1, 1, 0);
+    bench.commit(1);
+    assert_eq!(bench.counts().0 + bench.counts().1, 2);
+    bench.hold = false;
+    bench.commit(1000);
+    assert_eq!(bench.delivered(1, 1), ["a message that stays", "another that stays"]);
     assert_eq!(bench.store.live(Q), [1, 3].map(Position));
 }
 

@@ -33,9 +33,7 @@ fn ttl(ms: u64) -> QueueSettings {
 
 /// Publishes one message with an `expiration`.
 fn publish_expiring(bench: &mut Bench, seq: u64, body: &str, expiration: &str) {
-    let mut properties = vec![1, 0, expiration.len() as u8];
-    properties.extend(expiration.bytes());
-    let message = warren_types::Message { properties: properties.into(), ..message(body) };
+    let message = expiring(body, expiration);
     let messages = vec![SessionPublish { queues: vec![Q], message, delay_ms: 0 }];
     bench.frame(1, warren_proto::session::HomeFrame::Publish { first_seq: seq, messages });
 }

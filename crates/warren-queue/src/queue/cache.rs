@@ -3,7 +3,6 @@
 use warren_proto::shard::StoredMessage;
 use warren_types::{Position, UnixMillis};
 
-use super::policy::NEVER;
 use super::{Lane, Queue, Ready, before, body_of, size_of};
 use crate::DeathReason;
 use crate::lane::LaneId;
@@ -195,9 +194,7 @@ impl Queue {
             self.depart(ready, DeathReason::DeliveryLimit, cache);
             return;
         }
-        if expires != NEVER {
-            self.keep_time(expires, position, body_of(&ready.message));
-        }
+        self.keep_time(expires, position, body_of(&ready.message));
         self.lane_at(position).back.insert(position, ready);
     }
 

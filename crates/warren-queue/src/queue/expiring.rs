@@ -27,7 +27,7 @@ const FEW: u64 = 4;
 pub(crate) struct Expiring {
     /// With the sizes of the bodies.
     times: BTreeMap<(UnixMillis, Position), u32>,
-    /// Left from behind others, and the store may still have it: not to be read again.
+    /// Left from behind others, and the store still has it, or a read may: not to be taken from there again.
     left: PositionSet,
     /// Not to be looked at earlier: the last look took some time.
     rests_until: UnixMillis,
@@ -35,7 +35,7 @@ pub(crate) struct Expiring {
 
 impl Expiring {
     fn add(&mut self, expires: UnixMillis, position: Position, body: u64) {
-        if expires != NEVER && self.times.len() < TIMES_MAX {
+        if self.times.len() < TIMES_MAX {
             self.times.insert((expires, position), u32::try_from(body).unwrap_or(u32::MAX));
         }
     }
@@ -56,9 +56,11 @@ impl Expiring {
 }
 
 impl Queue {
-    /// Keeps the time of a message that may expire before one that is ahead of it.
+    /// Keeps the time, if it has one, of a message that may expire before one that is ahead of it.
     pub(super) fn keep_time(&mut self, expires: UnixMillis, position: Position, body: u64) {
-        self.expiring.get_or_insert_default().add(expires, position, body);
+        if expires != NEVER {
+            self.expiring.get_or_insert_default().add(expires, position, body);
+        }
     }
 
     /// Somebody has it, or it is gone.
@@ -129,9 +131,16 @@ impl Queue {
     }
 
     fn is_examined(&self, position: Position) -> bool {
-        let id = LaneId::at(position);
-        let lane = if id == LaneId::PLAIN { Some(&self.plain) } else { self.others.get(&id) };
-        lane.is_some_and(|lane| position <= lane.examined_to)
+        self.lane(LaneId::at(position)).is_some_and(|lane| position <= lane.examined_to)
+    }
+
+    /// The store has these no more. A read that is under way may have found them there before.
+    pub(crate) fn gone_from_store(&mut self, id: LaneId, ranges: &[PositionRange]) {
+        let is_read = self.lane(id).is_some_and(|lane| lane.loading.is_some());
+        let Some(expiring) = self.expiring.as_deref_mut().filter(|_| !is_read) else { return };
+        for range in ranges {
+            expiring.left.take_range(id.range(*range));
+        }
     }
 
     /// Called every few seconds: what is read never begins below a window, so what left from below it is forgotten.

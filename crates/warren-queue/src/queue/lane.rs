@@ -228,6 +228,11 @@ impl Queue {
         self.others.entry(id).or_insert_with(|| Lane::empty(id, self.marks))
     }
 
+    /// The lane, if there is such a one.
+    pub(crate) fn lane(&self, id: LaneId) -> Option<&Lane> {
+        if id == LaneId::PLAIN { Some(&self.plain) } else { self.others.get(&id) }
+    }
+
     /// The lane of a position.
     pub(crate) fn lane_at(&mut self, position: Position) -> &mut Lane {
         self.lane_mut(LaneId::at(position))
@@ -265,7 +270,7 @@ impl Queue {
     /// The lane whose message goes next.
     pub(super) fn head_lane(&self) -> &Lane {
         let (id, _) = self.head();
-        self.others.get(&id).unwrap_or(&self.plain)
+        self.lane(id).unwrap_or(&self.plain)
     }
 
     /// Takes the mark as committed.

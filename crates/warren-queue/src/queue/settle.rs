@@ -3,7 +3,6 @@
 use warren_proto::shard::Op;
 use warren_types::{Position, PositionRange, SessionId};
 
-use super::policy::NEVER;
 use super::{Cache, Holder, Queue, size_of};
 use crate::DeathReason;
 use crate::lane::{stored, stored_range};
@@ -156,9 +155,7 @@ impl Queue {
             lane.unseen.insert(position);
         }
         self.ready_bytes = self.ready_bytes.saturating_add(u64::from(holder.size));
-        if holder.expires != NEVER {
-            self.keep_time(holder.expires, position, u64::from(holder.size));
-        }
+        self.keep_time(holder.expires, position, u64::from(holder.size));
     }
 
     fn take_held(

@@ -144,6 +144,13 @@ impl HostLeader {
                         touch(queue, &mut self.touched);
                     }
                 }
+                // Its effect here was at once, when it was decided; now the store has followed.
+                Op::Settle { queue, ranges, .. } => {
+                    let (id, lane) = LaneId::split(queue);
+                    if let Some(queue) = self.queues.get_mut(&id) {
+                        queue.gone_from_store(lane, &ranges);
+                    }
+                }
                 Op::Reserve { queue, up_to } => {
                     let (queue, lane) = LaneId::split(queue);
                     if let Some(queue) = self.queues.get_mut(&queue) {
@@ -152,8 +159,7 @@ impl HostLeader {
                     }
                 }
                 // Their effect here was at once, when they were decided.
-                Op::Settle { .. }
-                | Op::Return { .. }
+                Op::Return { .. }
                 | Op::Purge { .. }
                 | Op::DropQueue { .. }
                 | Op::CloseSession { .. }

@@ -84,6 +84,13 @@ pub fn message(text: &str) -> Message {
     Message { body: text.as_bytes().to_vec().into(), ..Message::default() }
 }
 
+/// With an `expiration`.
+pub fn expiring(text: &str, milliseconds: &str) -> Message {
+    let mut properties = vec![1, 0, milliseconds.len() as u8];
+    properties.extend(milliseconds.bytes());
+    Message { properties: properties.into(), ..message(text) }
+}
+
 pub fn text(message: &Message) -> String {
     String::from_utf8(message.body.to_vec()).unwrap()
 }
