@@ -13,6 +13,8 @@ use warren_types::NodeId;
 
 /// Most voters of the metadata group; all other nodes follow it without a vote.
 pub const METADATA_VOTERS_MAX: usize = 5;
+/// Fewest of which one may be lost.
+const METADATA_VOTERS_SAFE: usize = 3;
 /// Changes of preferred leaders that are asked for at once.
 const PREFERENCES_AT_ONCE: usize = 8;
 
@@ -315,16 +317,17 @@ impl<'a> Plan<'a> {
 }
 
 /// Who should vote in the metadata group: an odd number of at most [`METADATA_VOTERS_MAX`] nodes (two of two), over as
-/// many zones as there are, rather those that vote already. Never nobody, as long as `current` is somebody. Where only two nodes are
-/// left beside drained ones, one of these votes, too: of two voters neither may be lost.
+/// many zones as there are, rather those that vote already. Never nobody, as long as `current` is somebody. Where fewer than three
+/// nodes are left beside drained ones, so many of these vote, too, that there are three: of one or two voters none may be lost.
 #[must_use]
 pub fn metadata_voters(sites: &[Site], current: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let of_duty = |duty| sites.iter().filter(move |site| site.duty == duty);
     let mut eligible: Vec<&Site> = of_duty(Duty::Full).collect();
-    if eligible.len() == 2 {
-        let third =
-            of_duty(Duty::Drained).min_by_key(|site| (!site.alive, !current.contains(&site.node), site.node));
-        eligible.extend(third);
+    let missing = METADATA_VOTERS_SAFE.saturating_sub(eligible.len());
+    let mut drained: Vec<&Site> = of_duty(Duty::Drained).collect();
+    if !eligible.is_empty() && drained.len() >= missing {
+        drained.sort_unstable_by_key(|site| (!site.alive, !current.contains(&site.node), site.node));
+        eligible.extend(drained.into_iter().take(missing));
     }
     let count = match eligible.len() {
         0 => return current.clone(),
