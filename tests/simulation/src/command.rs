@@ -253,7 +253,7 @@ fn one(arguments: &Arguments) -> ExitCode {
 
 /// Prints what the nodes log, as far as RUST_LOG asks for it. What that needs of chance is not taken from the seed's, of
 /// which only the main thread draws: a run that is listened to is the same run. (Seen with one level for everything; with
-/// levels of single crates one of three seeds ran otherwise.)
+/// levels of single crates seed 530001 ran otherwise.)
 fn listen() -> Result<(), String> {
     let installs = || {
         if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
