@@ -4,11 +4,12 @@ mod forget;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -347,9 +348,7 @@ pub(crate) fn open_wal(
         None => None,
     };
     // Only to tell logs of different stores apart.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let new =
-        u64::try_from(now.as_nanos()).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(40);
+    let new = RandomState::new().hash_one(SystemTime::now());
     let wal = Wal::open(files, options.log_segment_bytes, new)?;
     match known {
         Some(id) if id == wal.id() => {}

@@ -13,11 +13,14 @@ const SEED: &str = "WARREN_SIMULATION_SEED";
 const USAGE: &str = "warren-simulation [--seconds N] [--seeds N] [--seed FIRST] [--jobs N] [--keep-going] [--restless] [--plant MISTAKE]
                                                                   many seeds, until one fails; as many at once as there are cores
 warren-simulation run --seed SEED [--trace] [--restless] [--plant MISTAKE]     one seed
-In restless runs nodes come and go all the time. A seed that has not ended after five minutes is ended, and has failed.
+In restless runs nodes come and go all the time. A seed that has not ended after five minutes of the processor is ended, and
+has failed. Many seeds: one that fails is run once more, and it is said whether that was the same run.
 MISTAKE: skip-sync, confirm-early, forget-sequence, serve-early. RUST_LOG=info with `run` shows what the nodes log.";
 
-/// A run that takes longer does not end.
+/// A run that works longer does not end. Its own time counts: a busy machine must not fail it.
 const LONGEST: Duration = Duration::from_secs(300);
+/// One that neither works nor ends, in time of the machine.
+const STUCK: Duration = Duration::from_secs(3600);
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
@@ -104,7 +107,7 @@ fn output(command: &mut Command) -> std::io::Result<Output> {
         if let Some(status) = run.try_wait()? {
             break status;
         }
-        if began.elapsed() > LONGEST {
+        if worked(run.id()).is_some_and(|worked| worked > LONGEST) || began.elapsed() > STUCK {
             run.kill()?;
             writeln!(stderr, "the run did not end")?;
             break run.wait()?;
@@ -117,6 +120,12 @@ fn output(command: &mut Command) -> std::io::Result<Output> {
         file.read_to_end(&mut text).map(|_| text)
     };
     Ok(Output { status, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? })
+}
+
+/// How long the main thread of a process has had a processor; `None` where the system does not tell.
+fn worked(process: u32) -> Option<Duration> {
+    let said = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+    Some(Duration::from_nanos(said.split_whitespace().next()?.parse().ok()?))
 }
 
 /// Many seeds, one after the other by each of several workers.
@@ -149,9 +158,11 @@ impl Many<'_> {
             }
             let seed = self.first + number;
             let ran = output(&mut child(self.arguments, seed));
+            let again = ran.as_ref().ok().filter(|ran| !ran.status.success());
+            let again = again.and_then(|_| output(&mut child(self.arguments, seed)).ok());
             let mut found = self.found.lock();
             match ran {
-                Ok(ran) => self.judge(seed, &ran, &mut found),
+                Ok(ran) => self.judge(seed, &ran, again.as_ref(), &mut found),
                 Err(error) => {
                     found.error = Some(error.to_string());
                     self.over.store(true, Ordering::Relaxed);
@@ -160,7 +171,7 @@ impl Many<'_> {
         }
     }
 
-    fn judge(&self, seed: u64, ran: &Output, found: &mut Found) {
+    fn judge(&self, seed: u64, ran: &Output, again: Option<&Output>, found: &mut Found) {
         found.count += 1;
         let text = String::from_utf8_lossy(&ran.stdout);
         if ran.status.success() {
@@ -178,6 +189,10 @@ impl Many<'_> {
         println!(
             "seed {seed} FAILS, number {count} of this run. Again: ./warren.sh simulate run --seed {seed}{options} --trace"
         );
+        if again.is_none_or(|again| again.stdout != ran.stdout) {
+            let text = again.map(|again| String::from_utf8_lossy(&again.stdout)).unwrap_or_default();
+            println!("seed {seed} WAS ANOTHER RUN the second time, which must not be: {text}");
+        }
         found.failed.push(seed);
         if !self.arguments.keep_going {
             self.over.store(true, Ordering::Relaxed);
