@@ -39,7 +39,16 @@ def test_a_client_that_does_not_know_cancels_loses_its_channel(connect, queue):
     slow.consume(1, queue, "slow")
     slow.deliveries(2, 1)
     got = slow.expect("channel.close", 1, reply_code=406, timeout_s=10)
-    assert got.reply_text.startswith("PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out")
+    text = "delivery acknowledgement on channel 1 timed out. Timeout value used: 1500 ms. This timeout value can be "
+    assert got.reply_text == f"PRECONDITION_FAILED - {text}configured, see consumers doc guide to learn more"
+
+
+def test_what_was_got_is_taken_back_in_time_too(client, connect, queue):
+    slow = connect(capabilities=CANCELS)
+    slow.channel(1)
+    assert slow.get(1, queue).body == b"1"
+    slow.expect("channel.close", 1, reply_code=406, timeout_s=10)
+    eventually(lambda: client.ready(1, queue) == 2, "both are ready again")
 
 
 def test_what_is_acknowledged_in_time_keeps_its_consumer(client, connect, queue):

@@ -63,6 +63,19 @@ def test_what_does_not_rest_comes_at_once(client, queue):
     again(client, queue(**{"x-delayed-retry-type": "all"}))
 
 
+def test_what_rests_counts_to_the_length_and_is_purged(client, queue):
+    rest = {"x-delayed-retry-type": "all", "x-delayed-retry-min": 600_000}
+    made = queue(**rest | {"x-max-length": 1, "x-overflow": "reject-publish"})
+    client.call(1, "confirm.select")
+    got = client.get(1, made)
+    client.send(1, "basic.nack", delivery_tag=got.delivery_tag, requeue=True)
+    client.publish(1, "", made, b"another")
+    client.expect("basic.nack", 1)
+    assert client.call(1, "queue.purge", queue=made).message_count == 1
+    client.publish_confirmed(1, "", made, b"another")
+    assert client.get(1, made).body == b"another"
+
+
 def test_a_policy_asks_for_it_too(own_broker, client, name):
     made, node = name(), own_broker.cluster.nodes[0]
     definition = {"delayed-retry-type": "all", "delayed-retry-min": 1000}

@@ -341,3 +341,27 @@ def test_what_came_and_went_is_told_with_its_rate(nodes, place, enter):
         ports = {one["protocol"]: one["port"] for one in overview["listeners"]}
         assert (ports["amqp"], ports["http"]) == (node.amqp_port, node.http_port)
     client.close()
+
+
+def test_a_user_id_that_is_no_text_is_looked_at_too(enter):
+    client = enter()
+    client.channel(1)
+    client.publish(1, "amq.topic", "key", user_id=b"\xff")
+    closed = client.expect("channel.close", 1, reply_code=406)
+    assert closed.reply_text.startswith("PRECONDITION_FAILED - user_id property set to")
+
+
+def test_a_new_secret_ends_consumers_that_may_not_read_any_more(nodes, place, enter):
+    client = enter(0)
+    client.channel(1)
+    for queue in ("open", "closed"):
+        client.declare(1, queue, durable=True)
+        client.consume(1, queue, queue)
+    permission = {"configure": ".*", "write": ".*", "read": "^open$"}
+    assert http(nodes[0], "PUT", f"/permissions/{place}/{place}", permission)[0] == 204
+    client.call(0, "connection.update-secret", new_secret=b"p", reason="renewed")
+    assert client.expect("basic.cancel", 1).consumer_tag == "closed"
+    for queue in ("closed", "open"):
+        client.publish(1, "", queue, b"m")
+    assert client.expect("basic.deliver", 1).consumer_tag == "open"
+    client.expect_nothing_until(1)

@@ -57,12 +57,46 @@ def test_the_next_one_takes_over_when_the_active_one_goes(client, connect, queue
     third.expect_nothing_until(1)
 
 
-def test_a_higher_priority_does_not_take_over(client, connect, queue):
+def test_in_a_classic_queue_a_higher_priority_does_not_take_over(client, connect, queue):
     first = consumer(connect, queue)
     second = consumer(connect, queue, arguments={"x-priority": Typed(b"I", 10)})
     publish(client, queue, b"1")
     assert first.expect("basic.deliver", 1).body == b"1"
     second.expect_nothing_until(1)
+
+
+@pytest.fixture
+def quorum(client, name):
+    made = name()
+    arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    client.declare(1, made, durable=True, arguments=arguments)
+    return made
+
+
+def higher(connect, queue, priority=10):
+    return consumer(connect, queue, arguments={"x-priority": Typed(b"I", priority)})
+
+
+def test_in_a_quorum_queue_a_higher_priority_takes_over_when_the_active_one_holds_nothing(client, connect, quorum):
+    first = consumer(connect, quorum)
+    publish(client, quorum, b"1", b"2")
+    held = [got.delivery_tag for got in first.deliveries(2, 1)]
+    second = higher(connect, quorum)
+    publish(client, quorum, b"3")
+    first.expect_nothing_until(1)
+    first.send(1, "basic.ack", delivery_tag=held[0])
+    second.expect_nothing_until(1)
+    first.send(1, "basic.reject", delivery_tag=held[1], requeue=True)
+    assert [got.body for got in second.deliveries(2, 1)] == [b"2", b"3"]
+    first.expect_nothing_until(1)
+
+
+def test_in_a_quorum_queue_the_highest_of_those_that_wait_follows(client, connect, quorum):
+    first, low, high = higher(connect, quorum, 10), higher(connect, quorum, 1), higher(connect, quorum, 5)
+    first.close()
+    publish(client, quorum, b"1")
+    assert high.expect("basic.deliver", 1).body == b"1"
+    low.expect_nothing_until(1)
 
 
 def test_an_exclusive_consumer_is_refused(client, queue):

@@ -98,6 +98,28 @@ def test_an_unroutable_mandatory_message_comes_back_before_commit_ok(client, que
     client.expect("tx.commit-ok", 1)
 
 
+def test_where_a_publish_goes_is_settled_when_it_is_published(client, name):
+    exchange, queue = name("e"), name("q")
+    client.call(1, "exchange.declare", exchange=exchange, type="direct")
+    client.declare(1, queue)
+    bound = {"queue": queue, "exchange": exchange, "routing_key": "k"}
+    client.call(1, "queue.bind", **bound)
+    client.call(1, "tx.select")
+    # Rolled back: it counts for nothing.
+    client.publish(1, exchange, "other", b"0", mandatory=True)
+    client.call(1, "tx.rollback")
+    client.publish(1, exchange, "k", b"1")
+    client.call(1, "queue.unbind", **bound)
+    client.publish(1, exchange, "k", b"2", mandatory=True)
+    client.call(1, "queue.bind", **bound)
+    client.publish(1, exchange, "k", b"3")
+    client.call(1, "exchange.delete", exchange=exchange)
+    client.send(1, "tx.commit")
+    assert client.expect("basic.return", 1, reply_code=312).body == b"2"
+    client.expect("tx.commit-ok", 1)
+    assert client.get_all(1, queue) == [b"1", b"3"]
+
+
 def test_a_committed_transaction_over_durable_queues_is_seen_on_another_node(connect, name):
     queues = [name(f"q{i}") for i in range(4)]
     one, two = connect(), connect()

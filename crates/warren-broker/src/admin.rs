@@ -1,5 +1,6 @@
 //! What operators may see and do: the surface below the HTTP API. Plain values; the API gives them RabbitMQ's shape.
 
+mod check;
 mod clients;
 mod settings;
 
@@ -8,8 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use warren_types::{AmqpError, FieldTable, NodeId, QueueSpec, ShardId};
 
+pub use warren_catalogue::Pattern;
 pub use warren_proto::session::Tally;
 
+pub use self::check::{check_exchange, check_policy, check_queue};
 pub use self::clients::{
     AfterGet, ChannelInfo, Clients, ConnectionInfo, ConsumerInfo, Flow, GotInfo, PublishInfo, Traffic,
 };
@@ -237,6 +240,8 @@ pub trait Admin: Settings + Clients + Send + Sync + 'static {
     fn resources(&self) -> Resources;
     /// Whether `guest` may come from loopback only.
     fn guest_loopback_only(&self) -> bool;
+    /// How many AMQP connections this node takes at most.
+    fn connections_max(&self) -> usize;
     /// The nodes.
     fn nodes(&self) -> Vec<NodeInfo>;
     /// The groups.

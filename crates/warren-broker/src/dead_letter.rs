@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use warren_amqp::properties::{Death, Properties, dead_letter};
 use warren_catalogue::routing::{RouteInput, RouteSet};
-use warren_catalogue::{Catalogue, ExchangeKind};
+use warren_catalogue::{Catalogue, ExchangeKind, queue_settings};
 use warren_queue::DeadLetter;
 use warren_types::{
     ChannelNumber, Position, PublishToken, QueueHost, QueueId, QueueSpec, SessionPublish, ShortStr,
@@ -32,6 +32,10 @@ const PER_TURN: usize = 128;
 /// Between attempts to learn from the cluster where dead messages go.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Until one that stays where it is, because it goes nowhere or is refused, is tried again: twice as long each time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(15);
+
 /// Where a host's task learns which of its dead letters are safe.
 pub(crate) type Buried = Mailbox<(QueueId, Position)>;
 
@@ -43,19 +47,26 @@ pub(crate) struct Burial {
     done: Arc<Buried>,
     /// The cluster has been asked where it goes: what the catalogue here does not have is not there.
     certain: bool,
+    /// How often it was tried.
+    tried: u32,
 }
 
 impl Burial {
     pub(crate) fn new(spec: Arc<QueueSpec>, letter: Box<DeadLetter>, done: Arc<Buried>) -> Self {
-        Self { spec, letter, done, certain: false }
+        Self { spec, letter, done, certain: false, tried: 0 }
+    }
+
+    /// It is safe, or is given up: its leader may forget it. Another leader finds it again, and does the same.
+    fn end(self) {
+        let _stopped = self.done.push((self.letter.queue, self.letter.position));
     }
 }
 
 struct Outstanding {
     hosts: usize,
-    queue: QueueId,
-    position: Position,
-    done: Arc<Buried>,
+    /// One of the targets does not take it.
+    refused: bool,
+    burial: Burial,
 }
 
 type Batches = Vec<(QueueHost, Vec<(PublishToken, SessionPublish)>)>;
@@ -63,7 +74,7 @@ type Batches = Vec<(QueueHost, Vec<(PublishToken, SessionPublish)>)>;
 /// Runs until the node stops.
 pub(crate) async fn run(broker: Arc<Broker>, burials: Arc<Mailbox<Burial>>, running: CancellationToken) {
     let confirms = Arc::clone(broker.connections().internal());
-    let mut undertaker = Undertaker { broker, number: 0, outstanding: HashMap::new() };
+    let mut undertaker = Undertaker { broker, number: 0, outstanding: HashMap::new(), kept: Vec::new() };
     let (mut taken, mut told) = (Vec::new(), Vec::new());
     loop {
         tokio::select! {
@@ -77,6 +88,7 @@ pub(crate) async fn run(broker: Arc<Broker>, burials: Arc<Mailbox<Burial>>, runn
                 }
             }
         }
+        undertaker.try_again(&burials, &running);
     }
 }
 
@@ -96,26 +108,62 @@ struct Undertaker {
     broker: Arc<Broker>,
     number: u64,
     outstanding: HashMap<u64, Outstanding>,
+    /// Those that are to be tried again.
+    kept: Vec<Burial>,
 }
 
 impl Undertaker {
+    /// Hands those in again, after a while, that could not be buried now; with what is asked of their queues then.
+    fn try_again(&mut self, burials: &Arc<Mailbox<Burial>>, running: &CancellationToken) {
+        for burial in std::mem::take(&mut self.kept) {
+            let (broker, burials) = (Arc::clone(&self.broker), Arc::clone(burials));
+            let wait = TRY_AGAIN.saturating_mul(1 << burial.tried.min(10)).min(TRY_AGAIN_MAX);
+            let again = async move {
+                tokio::time::sleep(wait).await;
+                // Its leader leads no more, or the queue is deleted.
+                if burial.done.is_closed() {
+                    return;
+                }
+                let spec = broker.catalogue().read().queue_by_id(burial.letter.queue).cloned();
+                let Some(spec) = spec else { return burial.end() };
+                let settings = queue_settings(&broker.catalogue().read().effective_arguments(&spec));
+                let Burial { mut letter, done, tried, .. } = burial;
+                letter.settings = Arc::new(settings);
+                let _stopping = burials.push(Burial { spec, letter, done, certain: false, tried: tried + 1 });
+            };
+            tokio::spawn(running.clone().run_until_cancelled_owned(again));
+        }
+    }
+
+    /// It goes nowhere: that is its end, unless its queue keeps it.
+    fn give_up(&mut self, burial: Burial) {
+        if burial.letter.settings.keeps_dead_letters {
+            self.kept.push(burial);
+        } else {
+            burial.end();
+        }
+    }
+
     /// Sends each on its way. Gives back those for which the catalogue here has no queue, though the cluster may.
     fn bury(&mut self, burials: &mut Vec<Burial>) -> Vec<Burial> {
-        let mut unknown = Vec::new();
+        let (mut unknown, mut nowhere) = (Vec::new(), Vec::new());
         let mut batches = Batches::new();
         {
             let catalogue = self.broker.catalogue().read();
             let time = clock::now().0 / 1000;
             for burial in burials.drain(..) {
-                let (queue, position) = (burial.letter.queue, burial.letter.position);
                 let targets = match route(&catalogue, &burial, time) {
                     Some(targets) if !targets.is_empty() => targets,
                     None if !burial.certain => {
                         unknown.push(burial);
                         continue;
                     }
-                    Some(_) | None => {
-                        let _stopped = burial.done.push((queue, position));
+                    Some(_) => {
+                        burial.end();
+                        continue;
+                    }
+                    None => {
+                        nowhere.push(burial);
                         continue;
                     }
                 };
@@ -123,7 +171,7 @@ impl Undertaker {
                 let number = self.number;
                 let token =
                     PublishToken { connection: INTERNAL, channel: ChannelNumber(0), opening: 0, number };
-                let outstanding = Outstanding { hosts: targets.len(), queue, position, done: burial.done };
+                let outstanding = Outstanding { hosts: targets.len(), refused: false, burial };
                 self.outstanding.insert(number, outstanding);
                 for (host, publish) in targets {
                     match batches.iter_mut().find(|(known, _)| *known == host) {
@@ -133,6 +181,7 @@ impl Undertaker {
                 }
             }
         }
+        nowhere.into_iter().for_each(|burial| self.give_up(burial));
         for (host, batch) in batches {
             let session = self.broker.session(host);
             match session.inputs().try_send(SessionInput::publish(batch)) {
@@ -149,14 +198,14 @@ impl Undertaker {
         unknown
     }
 
-    /// A target that refuses a dead letter has dropped it: that too is the end of it.
     fn confirmed(&mut self, events: &mut Vec<ConnectionEvent>) {
         for event in events.drain(..) {
             match event {
-                ConnectionEvent::Confirmed(tokens) | ConnectionEvent::Rejected(tokens) => {
-                    for token in tokens {
-                        self.count_down(token.number);
-                    }
+                ConnectionEvent::Confirmed(tokens) => {
+                    tokens.iter().for_each(|token| self.count_down(token.number, false));
+                }
+                ConnectionEvent::Rejected(tokens) => {
+                    tokens.iter().for_each(|token| self.count_down(token.number, true));
                 }
                 // It consumes nothing and nobody closes it.
                 ConnectionEvent::Deliver { .. }
@@ -169,14 +218,18 @@ impl Undertaker {
         }
     }
 
-    fn count_down(&mut self, number: u64) {
+    fn count_down(&mut self, number: u64, refused: bool) {
         let Some(outstanding) = self.outstanding.get_mut(&number) else { return };
         outstanding.hosts -= 1;
+        outstanding.refused |= refused;
         if outstanding.hosts == 0
             && let Some(outstanding) = self.outstanding.remove(&number)
         {
-            // A host that has stopped does not care; the next leader finds the message and does it again.
-            let _stopped = outstanding.done.push((outstanding.queue, outstanding.position));
+            if outstanding.refused {
+                self.give_up(outstanding.burial);
+            } else {
+                outstanding.burial.end();
+            }
         }
     }
 }

@@ -186,6 +186,7 @@ fn start(
     let stop = CancellationToken::new();
     let config = LeaderConfig {
         cache_bytes: context.cache_bytes,
+        term,
         confirm_early: simulation::is_planted(Planted::ConfirmEarly),
         ..LeaderConfig::new(host)
     };
@@ -486,6 +487,7 @@ impl HostTask {
     }
 
     fn end(self) {
+        self.buried.close();
         for answers in self.sessions.values() {
             let _gone = answers.push(LeaderFrame::NotLeader);
             answers.close();

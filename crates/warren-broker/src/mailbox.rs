@@ -79,6 +79,11 @@ impl<T> Mailbox<T> {
         self.state.lock().items.iter().map(of_one).sum()
     }
 
+    /// Whether it takes no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Takes no more; the receiver gets what is there and then 0.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -32,6 +32,7 @@ use crate::broker::{Broker, random};
 use crate::history;
 use crate::members;
 use crate::request::delete::delete_queue;
+use crate::request::stream;
 
 /// How long a listing waits for a leader before it shows the queue without counts.
 const COUNTS_DEADLINE: Duration = Duration::from_secs(5);
@@ -118,6 +119,12 @@ impl Operator {
         self.broker.catalogue().read().queue(vhost, name).cloned().ok_or(AdminError::NotFound)
     }
 
+    /// What a binding leads to is nobody's own.
+    fn check_end_not_locked(&self, binding: &BindingInfo) -> Result<(), AdminError> {
+        let queue = self.find(&binding.vhost, &binding.destination).ok().filter(|_| binding.to_queue);
+        queue.map_or(Ok(()), |queue| clients::check_not_locked(&queue))
+    }
+
     async fn change(&self, command: Command) -> Result<bool, AdminError> {
         Ok(self.broker.change(command).await?.created)
     }
@@ -184,6 +191,10 @@ impl Admin for Operator {
 
     fn guest_loopback_only(&self) -> bool {
         self.broker.config().guest_loopback_only
+    }
+
+    fn connections_max(&self) -> usize {
+        self.broker.config().max_connections
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {
@@ -491,12 +502,15 @@ impl Admin for Operator {
         if_empty: bool,
     ) -> Result<(), AdminError> {
         let spec = self.find(vhost, name)?;
+        clients::check_not_locked(&spec)?;
         delete_queue(&self.broker, &spec, if_unused, if_empty).await?;
         Ok(())
     }
 
     async fn purge_queue(&self, vhost: &str, name: &str) -> Result<u64, AdminError> {
         let spec = self.find(vhost, name)?;
+        clients::check_not_locked(&spec)?;
+        stream::refuse("queue.purge", &spec)?;
         match self.ask(spec.host, Ask::Purge { queue: spec.id }).await {
             Some(Answer::Purged(count)) => Ok(count),
             Some(Answer::NoQueue) => Err(AdminError::NotFound),
@@ -520,10 +534,12 @@ impl Admin for Operator {
     }
 
     async fn bind(&self, binding: BindingInfo) -> Result<bool, AdminError> {
+        self.check_end_not_locked(&binding)?;
         Ok(history::bind(&self.broker, record_of(binding)?).await?)
     }
 
     async fn unbind(&self, binding: BindingInfo) -> Result<(), AdminError> {
+        self.check_end_not_locked(&binding)?;
         self.change(Command::Unbind(record_of(binding)?)).await.map(drop)
     }
 

@@ -57,20 +57,25 @@ pub(crate) struct Grant {
     read: Pattern,
 }
 
-/// A regular expression on names, with the common ones recognised.
+/// A regular expression on names, matched without anchors, with the common ones recognised.
 #[derive(Clone, Debug)]
-pub(crate) enum Pattern {
+pub enum Pattern {
+    /// The empty one: it covers no name.
     Nothing,
+    /// Every name.
     Everything,
+    /// Those that match.
     Matching(Regex),
     /// One that looks around or refers back, as Perl's may.
     Perl(Box<fancy_regex::Regex>),
 }
 
 impl Pattern {
+    /// Reads one.
+    ///
     /// # Errors
     /// 406 `invalid regexp '…': …` for a pattern that does not compile or is too large.
-    pub(crate) fn compile(pattern: &str) -> Result<Self, AmqpError> {
+    pub fn compile(pattern: &str) -> Result<Self, AmqpError> {
         let refused = |reason: &dyn fmt::Display| {
             refuse(ReplyCode::PreconditionFailed, format!("invalid regexp '{pattern}': {reason}"))
         };
@@ -93,7 +98,9 @@ impl Pattern {
         }
     }
 
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    /// Whether it covers a name.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Nothing => false,
             Self::Everything => true,

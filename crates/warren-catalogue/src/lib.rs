@@ -27,7 +27,7 @@ mod state;
 mod topic_access;
 mod topology;
 
-pub use access::{Access, Resource};
+pub use access::{Access, Pattern, Resource};
 pub use arguments::{age_ms, is_stream, term as erlang_term, validate_queue_arguments};
 pub use equivalence::{
     DeclaredQueue, check_exchange_equivalence, check_exclusive_access, check_queue_equivalence,
@@ -39,7 +39,7 @@ pub use names::{
     no_exchange, no_queue,
 };
 pub use password::{AuthError, hash_password};
-pub use policy::EffectivePolicy;
+pub use policy::{EffectivePolicy, check_policy};
 pub use settings::queue_settings;
 pub use state::Catalogue;
 pub use warren_proto::catalogue::{

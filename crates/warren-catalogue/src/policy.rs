@@ -71,6 +71,14 @@ impl Policy {
     }
 }
 
+/// Whether a policy could be set.
+///
+/// # Errors
+/// 406 `Validation failed` and what is wrong with the pattern or the definition.
+pub fn check_policy(record: PolicyRecord) -> Result<(), AmqpError> {
+    Policy::compile(record).map(drop)
+}
+
 /// A virtual host's policies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policies {

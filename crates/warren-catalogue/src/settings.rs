@@ -53,6 +53,10 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
         overflow,
         dead_letter_exchange: text("x-dead-letter-exchange").map(Arc::from),
         dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
+        // With drop-head RabbitMQ falls back to at-most-once.
+        keeps_dead_letters: quorum
+            && overflow == Overflow::RejectPublish
+            && text("x-dead-letter-strategy") == Some("at-least-once"),
         delivery_limit,
         delayed_retry: which.filter(|_| rests).map(|which| DelayedRetry { which, min_ms, max_ms }),
         max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
@@ -75,6 +79,7 @@ pub fn queue_settings(arguments: &FieldTable) -> QueueSettings {
             }),
         },
         single_active_consumer: table.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
+        active_by_priority: quorum,
     }
 }
 
@@ -119,6 +124,7 @@ mod tests {
             overflow: Overflow::RejectPublishDeadLetter,
             dead_letter_exchange: Some("".into()),
             dead_letter_routing_key: Some("k".into()),
+            keeps_dead_letters: false,
             delivery_limit: Some(3),
             delayed_retry: None,
             max_priority: Some(9),
@@ -126,6 +132,7 @@ mod tests {
             deduplication: None,
             stream: None,
             single_active_consumer: true,
+            active_by_priority: false,
         };
         assert_eq!(settings, expected);
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use regex::RegexBuilder;
-use warren_broker::admin::{Admin, PermissionInfo};
+use warren_broker::admin::{Admin, Pattern, PermissionInfo};
+use warren_types::AMQPValue;
 
 use crate::error::ApiError;
 
@@ -62,6 +62,11 @@ impl Caller {
         let mut permissions = admin.permissions();
         permissions.retain(|permission| permission.user == name);
         Ok(Self { name, tags, permissions })
+    }
+
+    /// Whoever has started this node.
+    pub(crate) fn operator() -> Self {
+        Self { name: String::new(), tags: vec!["administrator".to_owned()], permissions: Vec::new() }
     }
 
     fn has(&self, tag: &str) -> bool {
@@ -121,6 +126,23 @@ impl Caller {
         }
     }
 
+    /// Whether an exchange may be used for what dies in a queue, or for what another exchange cannot route.
+    ///
+    /// # Errors
+    /// 401 when the caller may not write to it, or not read from `source`.
+    pub(crate) fn must_forward(
+        &self,
+        vhost: &str,
+        source: &str,
+        exchange: Option<&AMQPValue>,
+    ) -> Result<(), ApiError> {
+        let Some(AMQPValue::LongString(exchange)) = exchange else { return Ok(()) };
+        let exchange = exchange.to_string();
+        let name = if exchange.is_empty() { "amq.default" } else { exchange.as_str() };
+        self.must_have(Access::Read, vhost, source)?;
+        self.must_have(Access::Write, vhost, name)
+    }
+
     /// # Errors
     /// 401 when the caller's permissions in the vhost do not cover the name. An administrator may everything.
     pub(crate) fn must_have(&self, access: Access, vhost: &str, name: &str) -> Result<(), ApiError> {
@@ -130,13 +152,8 @@ impl Caller {
                 Access::Read => &permission.read,
                 Access::Write => &permission.write,
             };
-            // As in AMQP: empty covers nothing, anything else is matched without anchors. Patterns were checked when
-            // they were set; one that does not compile covers nothing.
-            !pattern.is_empty()
-                && RegexBuilder::new(pattern)
-                    .size_limit(1 << 20)
-                    .build()
-                    .is_ok_and(|regex| regex.is_match(name))
+            // Patterns were checked when they were set; one that does not compile covers nothing.
+            Pattern::compile(pattern).is_ok_and(|pattern| pattern.matches(name))
         };
         let vhosts = self.permissions.iter().filter(|permission| permission.vhost == vhost);
         if self.is_administrator() || vhosts.into_iter().any(covered) {

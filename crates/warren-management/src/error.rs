@@ -147,3 +147,33 @@ impl ApiError {
         }
     }
 }
+
+/// Why a set of definitions was not taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakeOverError {
+    /// It cannot be, now or later.
+    Refused(String),
+    /// Perhaps later.
+    Unavailable(String),
+}
+
+impl From<ApiError> for TakeOverError {
+    fn from(error: ApiError) -> Self {
+        match (&error, error.texts()) {
+            (ApiError::Unavailable(reason), _) => Self::Unavailable(reason.clone()),
+            (_, Some((_, Value::String(reason)))) => Self::Refused(reason),
+            (_, Some((_, reason))) => Self::Refused(reason.to_string()),
+            (_, None) => Self::Refused("refused".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for TakeOverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(reason) | Self::Unavailable(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for TakeOverError {}

@@ -30,6 +30,7 @@ use warren_broker::tls::ServerTls;
 
 use crate::listeners::{Listener, Listeners};
 
+pub use error::TakeOverError;
 pub use serve::{ListenerKind, serve};
 
 /// The broker behind the listeners. They may answer before the broker runs: until then only the liveness path says
@@ -58,6 +59,20 @@ impl Management {
     /// `http/prometheus`, `clustering`.
     pub fn listens(&self, protocol: &'static str, address: SocketAddr, tls: Option<ServerTls>) {
         self.listeners.add(Listener { protocol, address, tls });
+    }
+
+    /// Takes a set of definitions over, as a POST to `/api/definitions` does, but only when it is another one than the last that
+    /// came this way, at whichever node. True when it was.
+    ///
+    /// # Errors
+    /// [`TakeOverError`]: nothing of it was done, unless something went wrong half way.
+    pub async fn take_over(&self, document: &[u8]) -> Result<bool, TakeOverError> {
+        let Some(admin) = self.admin() else {
+            return Err(TakeOverError::Unavailable("the node is starting".to_owned()));
+        };
+        // Before that nothing is known of what is there.
+        admin.ready().map_err(TakeOverError::Unavailable)?;
+        api::take_over(admin.as_ref(), document, std::time::Instant::now()).await.map_err(TakeOverError::from)
     }
 
     fn listeners(&self) -> Vec<Listener> {

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value, json};
+use warren_broker::admin::Pattern;
 
 use crate::error::ApiError;
 
@@ -25,7 +25,7 @@ pub(crate) struct ListQuery {
 #[derive(Debug)]
 enum NameFilter {
     Contains(String),
-    Matches(Regex),
+    Matches(Box<Pattern>),
 }
 
 impl ListQuery {
@@ -54,8 +54,8 @@ impl ListQuery {
                 return Err(ApiError::BadRequest(format!("name is longer than {NAME_MAX_BYTES} bytes")));
             }
             Some(name) if get("use_regex") == Some("true") => {
-                let regex = RegexBuilder::new(name).case_insensitive(true).size_limit(1 << 20).build();
-                Some(NameFilter::Matches(regex.map_err(|_| bad())?))
+                let pattern = Pattern::compile(&format!("(?i){name}"));
+                Some(NameFilter::Matches(Box::new(pattern.map_err(|_| bad())?)))
             }
             Some(name) => Some(NameFilter::Contains(name.to_lowercase())),
             None => None,
@@ -134,7 +134,7 @@ impl ListQuery {
         match &self.name {
             None => true,
             Some(NameFilter::Contains(part)) => name.to_lowercase().contains(part),
-            Some(NameFilter::Matches(regex)) => regex.is_match(name),
+            Some(NameFilter::Matches(pattern)) => pattern.matches(name),
         }
     }
 }

@@ -63,6 +63,10 @@ pub(crate) enum Resource {
 pub(crate) enum Check {
     /// Serves AMQP in contact with a majority; asked without login.
     Ready,
+    /// Takes another AMQP connection; asked without login.
+    BelowLimit,
+    /// Both; asked without login.
+    ServesClients,
     /// No memory or disk alarm in the cluster.
     Alarms,
     /// None on this node.
@@ -79,7 +83,7 @@ pub(crate) enum Check {
     Protocols(String),
     /// No certificate of a listener runs out within so many of these.
     Certificates { within: String, unit: String },
-    /// As many nodes as the cluster has are there.
+    /// As many nodes as the cluster has are there; asked without login.
     ClusterSize,
     /// The catalogue is there.
     Metadata,
@@ -97,7 +101,9 @@ pub(crate) enum End {
 impl Check {
     fn named(parts: &[&str]) -> Option<Self> {
         Some(match parts {
-            ["ready-to-serve-clients" | "is-in-service" | "below-node-connection-limit"] => Self::Ready,
+            ["is-in-service"] => Self::Ready,
+            ["below-node-connection-limit"] => Self::BelowLimit,
+            ["ready-to-serve-clients"] => Self::ServesClients,
             ["alarms"] => Self::Alarms,
             ["local-alarms"] => Self::LocalAlarms,
             ["virtual-hosts"] => Self::VirtualHosts,

@@ -105,6 +105,10 @@ impl Admin for Fake {
         true
     }
 
+    fn connections_max(&self) -> usize {
+        100
+    }
+
     fn nodes(&self) -> Vec<NodeInfo> {
         let node = |id: NodeId, name: &str| NodeInfo {
             id,

@@ -134,8 +134,10 @@ pub struct Subscribe {
     pub ack_mode: AckMode,
     /// `x-single-active-consumer` of its queue: only one consumer at a time gets messages.
     pub single_active: bool,
-    /// To a new leader: it is the one that gets them, as far as its home can tell.
-    pub active: bool,
+    /// To a new leader: it is the one that gets them, as far as its home can tell, and since when
+    /// ([`LeaderFrame::Deliver::active_since`]). Of several the latest is right: the others were given up while their homes
+    /// were out of reach.
+    pub active: Option<u64>,
     /// It reads a stream, from there.
     pub offset: Option<StreamOffset>,
     /// Of a stream it gets only these.
@@ -249,6 +251,8 @@ pub enum LeaderFrame {
         queue: QueueId,
         /// The messages, in order.
         deliveries: Vec<Delivery>,
+        /// To a single active consumer: a number that is greater for each that became active later; else 0.
+        active_since: u64,
     },
     /// A consumer's fate.
     Subscribed {

@@ -1,6 +1,6 @@
 //! The settings of both session ends.
 
-use warren_types::{NodeId, QueueHost, SessionId};
+use warren_types::{NodeId, QueueHost, SessionId, Term};
 
 /// Settings of one [`HostLeader`](crate::HostLeader).
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct LeaderConfig {
     /// A session that is not attached for so long is forgotten: its node will not come back as the same session.
     /// Default 24 hours.
     pub forget_session_ms: u64,
+    /// The leadership's term: what counts within it counts on from those before. Default 0.
+    pub term: Term,
     /// A mistake for the simulation to find: publishes count as applied when they are proposed. Without effect in
     /// release builds. Default false.
     pub confirm_early: bool,
@@ -75,6 +77,7 @@ impl LeaderConfig {
             },
             delete_hold_ms: 5000,
             forget_session_ms: 24 * 3600 * 1000,
+            term: Term(0),
             confirm_early: false,
         }
     }

@@ -113,6 +113,7 @@ fn settles_are_repeated_and_claimed_until_they_are_recorded() {
         subscription: SUBSCRIPTION,
         queue: Q,
         deliveries: vec![delivery(1), delivery(2), delivery(3)],
+        active_since: 0,
     };
     outputs(|out| home.on_frame(deliver, out));
     home.settle(Q, [Position(1), Position(2)], false);
@@ -135,6 +136,7 @@ fn what_came_again_is_not_given_back_by_a_return_of_the_first_time() {
         subscription: SUBSCRIPTION,
         queue: Q,
         deliveries: positions.iter().map(|position| delivery(*position)).collect(),
+        active_since: 0,
     };
     outputs(|out| home.on_frame(deliver(&[1, 2, 3, 4]), out));
     home.give_back(Q, &[range(1, 4)], true, true);
@@ -161,8 +163,12 @@ fn deliveries_for_a_cancelled_consumer_go_back_unseen() {
     let mut home = attached();
     outputs(|out| home.subscribe(consumer(10, 0), out));
     outputs(|out| home.unsubscribe(SUBSCRIPTION, out));
-    let deliver =
-        LeaderFrame::Deliver { subscription: SUBSCRIPTION, queue: Q, deliveries: vec![delivery(1)] };
+    let deliver = LeaderFrame::Deliver {
+        subscription: SUBSCRIPTION,
+        queue: Q,
+        deliveries: vec![delivery(1)],
+        active_since: 0,
+    };
     let back =
         HomeFrame::Return { seq: 1, queue: Q, ranges: vec![range(1, 1)], failed: false, delivered: false };
     assert_eq!(outputs(|out| home.on_frame(deliver, out)), [HomeOutput::Send(back)]);
@@ -263,9 +269,12 @@ fn a_consumer_of_a_single_active_queue_says_that_it_is_the_one_once_it_got_somet
         outputs(|out| home.on_frame(LeaderFrame::Attached { epoch, last_seq: 0 }, out));
         attach.subscriptions[0].active
     };
-    assert!(!active(&mut home, 2));
-    let deliver =
-        LeaderFrame::Deliver { subscription: SUBSCRIPTION, queue: Q, deliveries: vec![delivery(1)] };
-    outputs(|out| home.on_frame(deliver, out));
-    assert!(active(&mut home, 3));
+    assert_eq!(active(&mut home, 2), None);
+    for since in [7, 9] {
+        let deliveries = vec![delivery(since)];
+        let deliver =
+            LeaderFrame::Deliver { subscription: SUBSCRIPTION, queue: Q, deliveries, active_since: since };
+        outputs(|out| home.on_frame(deliver, out));
+        assert_eq!(active(&mut home, since), Some(since));
+    }
 }

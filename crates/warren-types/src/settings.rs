@@ -73,6 +73,8 @@ pub struct QueueSettings {
     pub dead_letter_exchange: Option<Arc<str>>,
     /// Their routing key; else they keep their own (`x-dead-letter-routing-key`).
     pub dead_letter_routing_key: Option<Arc<str>>,
+    /// Where they go nowhere, or are refused, they stay and are tried again (`x-dead-letter-strategy` is `at-least-once`).
+    pub keeps_dead_letters: bool,
     /// Most failed deliveries that a message survives (`x-delivery-limit`).
     pub delivery_limit: Option<u64>,
     /// What comes back rests for a while.
@@ -87,4 +89,6 @@ pub struct QueueSettings {
     pub stream: Option<StreamSettings>,
     /// One consumer at a time (`x-single-active-consumer`).
     pub single_active_consumer: bool,
+    /// And that is one of the highest priority (`x-queue-type` is `quorum`).
+    pub active_by_priority: bool,
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use warren_broker::security::Renewable;
 use warren_broker::tls::{ServerTls, TlsError};
 use warren_broker::{Node, StartError};
-use warren_management::{ListenerKind, Management};
+use warren_management::{ListenerKind, Management, TakeOverError};
 
 use crate::config::{self, Arity, DEFAULT_FILE, Flags, Loaded, SETTINGS, ServerConfig, Surroundings};
 use crate::files;
@@ -27,6 +27,8 @@ const BAD_CONFIGURATION: u8 = 78;
 const READY_POLL: Duration = Duration::from_millis(50);
 /// How long blocking tasks may take to end after everything else has.
 const LINGER: Duration = Duration::from_secs(2);
+/// Until definitions that could not be taken over yet are tried again.
+const TAKE_OVER_AGAIN: Duration = Duration::from_millis(500);
 /// Set for a process that another one has become: it does not do so again.
 const AGAIN: &str = "_WARREN_STARTED_AGAIN";
 
@@ -169,6 +171,8 @@ enum Failure {
     Listen { address: SocketAddr, purpose: &'static str, error: std::io::Error },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot read the definitions in {}: {error}", file.display())]
+    Definitions { file: PathBuf, error: std::io::Error },
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
     #[error("the node cannot go on: {0}")]
@@ -220,6 +224,8 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
         tokio::spawn(warren_broker::security::follow(renewables, http_stop.clone()));
     }
 
+    // Said now, and not when somebody already relies on it.
+    let definitions = config.definitions.as_deref().map(read_definitions).transpose()?;
     let cluster_listen = config.broker.cluster_listen;
     let node = tokio::select! {
         node = Node::start(config.broker) => node?,
@@ -240,6 +246,11 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     management.listens("clustering", cluster_listen, None);
     management.attach(node.admin());
 
+    if let Some(definitions) = definitions {
+        let (management, stop) = (management.clone(), http_stop.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(take_over(management, definitions)));
+    }
+
     let outcome = until_told(&node, &mut signals).await;
     if outcome.is_ok() {
         tracing::info!("stopping; a second signal skips the drain");
@@ -251,6 +262,33 @@ async fn run_node(loaded: Loaded) -> Result<(), Failure> {
     http_stop.cancel();
     while http.join_next().await.is_some() {}
     outcome
+}
+
+/// The definitions' JSON; what it says is looked at when the cluster serves.
+fn read_definitions(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error| Failure::Definitions { file: file.to_owned(), error };
+    let text = std::fs::read(file).map_err(failed)?;
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(failed(std::io::Error::other(error))),
+    }
+}
+
+/// Takes definitions over as soon as the cluster can. A cluster that serves goes on serving without them where it cannot.
+async fn take_over(management: Management, definitions: Vec<u8>) {
+    loop {
+        match management.take_over(&definitions).await {
+            Ok(true) => return tracing::info!("the definitions are taken over"),
+            Ok(false) => return tracing::info!("the definitions were taken over before"),
+            Err(TakeOverError::Unavailable(reason)) => {
+                tracing::debug!(reason, "the definitions wait");
+                tokio::time::sleep(TAKE_OVER_AGAIN).await;
+            }
+            Err(TakeOverError::Refused(reason)) => {
+                return tracing::error!(reason, "the definitions are NOT taken over");
+            }
+        }
+    }
 }
 
 /// Says once that clients are served, and waits for a signal or the node's failure.

@@ -57,8 +57,10 @@ impl Channel {
             Mode::Confirm(confirms) => confirms.issue(),
             Mode::Transactional(transaction) => {
                 let (channel, opening) = (self.number, self.opening);
-                let checked = Publish { channel, opening, number: 0, mandatory, message: message.clone() };
-                transaction.publish(TxPublish { mandatory, message }, context)?;
+                let kept = message.clone();
+                // Its place in the transaction, from 1.
+                let number = transaction.publish(TxPublish { mandatory, message }, context)?;
+                let checked = Publish { channel, opening, number, mandatory, message: kept };
                 return Ok(Some(Action::CheckPublish(checked)));
             }
         };

@@ -21,10 +21,11 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn publish(&mut self, publish: TxPublish, context: &mut Context<'_>) -> Result<(), Fault> {
+    /// How many publishes it has now.
+    pub(super) fn publish(&mut self, publish: TxPublish, context: &mut Context<'_>) -> Result<u64, Fault> {
         self.charge(publish.message.size() as u64, MethodId::PUBLISH, context)?;
         self.publishes.push(publish);
-        Ok(())
+        Ok(self.publishes.len() as u64)
     }
 
     pub(super) fn settle(

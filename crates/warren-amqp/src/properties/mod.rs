@@ -262,6 +262,12 @@ impl<'a> Properties<'a> {
         self.text(USER_ID)
     }
 
+    /// `user-id`, whatever it is.
+    #[must_use]
+    pub fn user_id_octets(&self) -> Option<&'a [u8]> {
+        self.find(USER_ID)?.get(1..)
+    }
+
     /// `app-id`, when it is UTF-8.
     #[must_use]
     pub fn app_id(&self) -> Option<&'a str> {

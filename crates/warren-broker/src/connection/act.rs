@@ -10,7 +10,7 @@ use super::commit::Asked;
 use super::{Consumer, Done, Pending, Task, What};
 use crate::broker::LoginError;
 use crate::request::direct_reply::PSEUDO_QUEUE;
-use crate::request::publish::{Publisher, Routed, Verdict, View};
+use crate::request::publish::{Publisher, Routed, Verdict, View, is_miss};
 use crate::request::{Performed, Remember, asked_timeout_ms, perform};
 use crate::session::SessionInput;
 
@@ -202,8 +202,9 @@ impl Task {
     }
 
     pub(super) fn on_performed(&mut self, channel: ChannelNumber, performed: Performed) {
+        let rechecked = matches!(performed.remember, Remember::Rechecked);
         match performed.remember {
-            Remember::Nothing => {}
+            Remember::Nothing | Remember::Rechecked => {}
             Remember::Owner => self.owns_queues = true,
             Remember::Consumer { subscription, host, queue, auto_delete, counts, timeout_ms, info } => {
                 self.look_sooner(timeout_ms);
@@ -231,12 +232,18 @@ impl Task {
                 self.forget_consumer(subscription);
             }
         }
+        if let Ok(Reply::Got(Some(got))) = &performed.reply {
+            self.got_from(got.source.queue);
+        }
         if let Ok(Reply::Got(Some(got))) = &performed.reply
             && self.is_traced()
         {
             self.trace_delivered(got.source.queue, &[(channel, got.redelivered, got.message.clone())]);
         }
         self.machine.reply(channel, performed.reply, &mut self.out);
+        if rechecked {
+            self.recheck_consumers();
+        }
         for (subscription, host, queue, deliveries) in std::mem::take(&mut self.early) {
             self.deliver(subscription, host, queue, deliveries);
         }
@@ -324,9 +331,11 @@ impl Task {
     fn check(&mut self, mut publish: Box<Publish>, view: View) {
         let Some(publisher) = &mut self.publisher else { return };
         publisher.refresh(&self.caller);
-        let Err(missing) = publisher.route_one(&self.caller, &mut publish) else { return };
-        let error = match view {
-            View::MayLag if missing.code == ReplyCode::NotFound => {
+        let asked = (publish.channel, publish.opening, publish.number);
+        // What is looked at is taken for another message by then: answers are asked for at a queue of the channel's.
+        let route = publisher.route_one(&self.caller, &mut publish);
+        let error = match (view, route) {
+            (View::MayLag, route) if is_miss(&route) => {
                 let broker = Arc::clone(&self.caller.broker);
                 self.wait_for(
                     What::Check,
@@ -334,8 +343,17 @@ impl Task {
                 );
                 return;
             }
-            View::Unanswered(error) if missing.code == ReplyCode::NotFound => error,
-            View::MayLag | View::Current | View::Unanswered(_) => missing,
+            // At the commit somebody may be able to tell.
+            (View::Unanswered(_), Ok(route)) if route.unroutable => {
+                self.transactions.keep(asked, None);
+                return;
+            }
+            (_, Ok(route)) => {
+                self.transactions.keep(asked, Some((publish.message, route)));
+                return;
+            }
+            (View::Unanswered(error), Err(missing)) if missing.code == ReplyCode::NotFound => error,
+            (View::MayLag | View::Current | View::Unanswered(_), Err(missing)) => missing,
         };
         self.machine.fail_channel(publish.channel, publish.opening, error, 60, 40, &mut self.out);
     }

@@ -1,20 +1,57 @@
-//! `tx.commit` (0-9-1 §1.9.2.3): what was published is routed and sent like any publish; when every host has it, what
+//! `tx.commit` (0-9-1 §1.9.2.3): what was published, and routed then, is sent like any publish; when every host has it, what
 //! was acknowledged is settled and the client gets commit-ok. All-or-nothing per host, as in RabbitMQ per queue.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_amqp::{Publish, Reply, Settlement, TxCommit, TxPublish};
-use warren_types::{AmqpError, ChannelNumber, DeliveryRef, PublishToken, ReplyCode, SessionPublish};
+use warren_types::{AmqpError, ChannelNumber, DeliveryRef, Message, PublishToken, ReplyCode, SessionPublish};
 
 use super::{Done, Task, What};
 use crate::delay::take_delay;
 use crate::request::publish::{HostBatch, View, is_miss};
 use crate::request::{Performed, Remember};
+use crate::router::Route;
 use crate::session::SessionInput;
 
 /// Marks the confirm number of a publish that belongs to a commit.
 pub(super) const COMMIT: u64 = 1 << 63;
+
+/// A message as it goes to queues, and to which.
+type Routed = (Message, Arc<Route>);
+
+/// Where the publishes of open transactions go, as was found when they were published: what changes until the commit does
+/// not matter to them.
+#[derive(Default)]
+pub(super) struct Transactions(HashMap<ChannelNumber, (u32, Vec<Option<Routed>>)>);
+
+impl Transactions {
+    /// `place` counts from 1 in each transaction: the first one ends what was there before, which was rolled back. Without a
+    /// route it is routed at the commit.
+    pub(super) fn keep(
+        &mut self,
+        (channel, opening, place): (ChannelNumber, u32, u64),
+        publish: Option<Routed>,
+    ) {
+        let (of, routed) = self.0.entry(channel).or_default();
+        if *of != opening || place <= 1 {
+            *of = opening;
+            routed.clear();
+        }
+        debug_assert!(routed.len() as u64 + 1 == place, "{place} after {}", routed.len());
+        routed.push(publish);
+    }
+
+    fn take(&mut self, channel: ChannelNumber, opening: u32) -> Vec<Option<Routed>> {
+        let found = self.0.remove(&channel).filter(|(of, _)| *of == opening);
+        found.map(|(_, routed)| routed).unwrap_or_default()
+    }
+
+    fn give_back(&mut self, channel: ChannelNumber, opening: u32, routed: Vec<Option<Routed>>) {
+        self.0.insert(channel, (opening, routed));
+    }
+}
 
 /// A commit whose publishes are not routed yet.
 pub(super) struct Asked {
@@ -35,9 +72,11 @@ pub(super) struct Commit {
 
 impl Task {
     pub(super) fn commit(&mut self, channel: ChannelNumber, opening: u32, commit: TxCommit, view: View) {
+        let mut routed = self.transactions.take(channel, opening);
         match view {
-            View::MayLag if self.misses(channel, opening, &commit) => {
+            View::MayLag if self.misses(channel, opening, &commit, &routed) => {
                 let broker = Arc::clone(&self.caller.broker);
+                self.transactions.give_back(channel, opening, routed);
                 let asked = Box::new(Asked { channel, opening, commit });
                 self.wait_for(
                     What::Commit,
@@ -46,7 +85,7 @@ impl Task {
                 return;
             }
             // Nothing may be acknowledged on the strength of what may not be true.
-            View::Unanswered(error) if self.misses(channel, opening, &commit) => {
+            View::Unanswered(error) if self.misses(channel, opening, &commit, &routed) => {
                 self.machine.reply(channel, Err(error), &mut self.out);
                 return;
             }
@@ -57,11 +96,19 @@ impl Task {
         let token = PublishToken { connection: self.caller.connection, channel, opening, number };
         let mut hosts: Vec<HostBatch> = Vec::new();
         let mut outstanding = 0;
-        for TxPublish { mandatory, message } in commit.publishes {
+        routed.resize_with(commit.publishes.len(), || None);
+        for (TxPublish { mandatory, message }, routed) in commit.publishes.into_iter().zip(routed) {
             let Some(publisher) = &mut self.publisher else { return };
             publisher.refresh(&self.caller);
             let mut publish = Publish { channel, opening, number: 0, mandatory, message };
-            let route = match publisher.route_one(&self.caller, &mut publish) {
+            let route = match routed {
+                Some((message, route)) => {
+                    publish.message = message;
+                    Ok(route)
+                }
+                None => publisher.route_one(&self.caller, &mut publish),
+            };
+            let route = match route {
                 Ok(route) => route,
                 Err(error) => {
                     self.machine.reply(channel, Err(error), &mut self.out);
@@ -117,11 +164,19 @@ impl Task {
         });
     }
 
-    /// Whether any of the publishes finds no exchange or no queue here.
-    fn misses(&mut self, channel: ChannelNumber, opening: u32, commit: &TxCommit) -> bool {
+    /// Whether any of the publishes that are not routed finds no exchange or no queue here.
+    fn misses(
+        &mut self,
+        channel: ChannelNumber,
+        opening: u32,
+        commit: &TxCommit,
+        routed: &[Option<Routed>],
+    ) -> bool {
         let Some(publisher) = &mut self.publisher else { return false };
         publisher.refresh(&self.caller);
-        commit.publishes.iter().any(|TxPublish { mandatory, message }| {
+        let is_routed = |place: usize| routed.get(place).is_some_and(Option::is_some);
+        commit.publishes.iter().enumerate().filter(|(place, _)| !is_routed(*place)).any(|(_, kept)| {
+            let TxPublish { mandatory, message } = kept;
             let message = message.clone();
             let mut publish = Publish { channel, opening, number: 0, mandatory: *mandatory, message };
             is_miss(&publisher.route_one(&self.caller, &mut publish))

@@ -1,10 +1,12 @@
 //! The acknowledgement timeout: a delivery that a client holds too long goes back to its queue, and the consumer that it
 //! went to ends; the client is told by `basic.cancel`, or if it does not understand that, by the end of its channel.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use warren_types::{AmqpError, ChannelNumber, DeliveryRef, ReplyCode, SubscriptionId};
+use warren_catalogue::{Access, Resource};
+use warren_types::{AmqpError, ChannelNumber, DeliveryRef, QueueId, ReplyCode, SubscriptionId};
 
 use super::Task;
 use crate::request::consumer_timeout_ms;
@@ -29,10 +31,55 @@ impl Task {
         }
     }
 
+    /// A message was got: it may be held as long as its queue says, which is asked for when that is another one than before.
+    pub(super) fn got_from(&mut self, queue: QueueId) {
+        if self.last_got == Some(queue) {
+            return;
+        }
+        self.last_got = Some(queue);
+        let timeout = {
+            let catalogue = self.caller.broker.catalogue().read();
+            let spec = catalogue.queue_by_id(queue);
+            spec.map_or(0, |spec| consumer_timeout_ms(&self.caller.broker, &catalogue, spec))
+        };
+        self.look_sooner(timeout);
+    }
+
+    /// Has consumers end whose user may not read from their queues any more.
+    pub(super) fn recheck_consumers(&mut self) {
+        let forbidden: Vec<(SubscriptionId, ChannelNumber)> = {
+            let catalogue = self.caller.broker.catalogue().read();
+            let may_read = |queue| {
+                catalogue.queue_by_id(queue).is_none_or(|spec| {
+                    let resource = Resource::Queue(&spec.name);
+                    let (user, vhost) = (&self.caller.user, &self.caller.vhost);
+                    catalogue.check_access(user, vhost, Access::Read, resource).is_ok()
+                })
+            };
+            // Who waits for answers reads from no queue that has a name.
+            let consumers =
+                self.consumers.iter().filter(|(subscription, _)| self.described.contains_key(subscription));
+            consumers
+                .filter(|(_, consumer)| !may_read(consumer.queue))
+                .map(|(subscription, consumer)| (*subscription, consumer.channel))
+                .collect()
+        };
+        for (subscription, channel) in forbidden {
+            if let Some(consumer) = self.forget_consumer(subscription) {
+                self.send(consumer.host, SessionInput::Unsubscribe(subscription));
+            }
+            if let Some(ended) = self.machine.cancel_consumer(channel, subscription, &mut self.out) {
+                self.give_back(&ended.waiting, false, false);
+            }
+        }
+    }
+
     /// Looks for deliveries that are held too long.
     pub(super) fn lapse(&mut self) {
         let (now, broker) = (self.now_ms(), &self.caller.broker);
         let shortest;
+        // Of the last that lapsed: one for all that is told of.
+        let used = Cell::new(0);
         let lapsed = {
             let catalogue = broker.catalogue().read();
             let (consumers, mut of_queues) = (&self.consumers, HashMap::new());
@@ -46,7 +93,9 @@ impl Task {
                 let timeout = consumer.and_then(|consumer| consumer.timeout_ms).unwrap_or_else(|| {
                     *of_queues.entry(source.queue).or_insert_with(|| of_queue(source.queue))
                 });
-                timeout > 0 && now.saturating_sub(since) > timeout
+                let lapses = timeout > 0 && now.saturating_sub(since) > timeout;
+                used.set(if lapses { timeout } else { used.get() });
+                lapses
             });
             // A policy may have made it shorter since the consumer came.
             shortest = of_queues.into_values().filter(|timeout| *timeout > 0).min();
@@ -54,11 +103,17 @@ impl Task {
         };
         self.look_sooner(shortest.unwrap_or_default());
         for (channel, opening, deliveries) in lapsed {
-            self.take_away(channel, opening, &deliveries);
+            self.take_away(channel, opening, &deliveries, used.get());
         }
     }
 
-    fn take_away(&mut self, channel: ChannelNumber, opening: u32, deliveries: &[DeliveryRef]) {
+    fn take_away(
+        &mut self,
+        channel: ChannelNumber,
+        opening: u32,
+        deliveries: &[DeliveryRef],
+        timeout_ms: u64,
+    ) {
         let consumers: BTreeSet<SubscriptionId> =
             deliveries.iter().filter_map(|delivery| delivery.subscription).collect();
         // Consumers first: what goes back must not come straight to them again.
@@ -72,7 +127,10 @@ impl Task {
         if of_get || !self.machine.capability("consumer_cancel_notify") {
             let error = AmqpError::new(
                 ReplyCode::PreconditionFailed,
-                format!("delivery acknowledgement on channel {channel} timed out"),
+                format!(
+                    "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
+                     timeout value can be configured, see consumers doc guide to learn more"
+                ),
             );
             self.machine.fail_channel(channel, opening, error, 0, 0, &mut self.out);
             return;

@@ -143,6 +143,8 @@ pub(crate) async fn serve<S>(
         ending: None,
         born: Instant::now(),
         lapse_every: lapse::LOOK_EVERY,
+        last_got: None,
+        transactions: commit::Transactions::default(),
     };
     task.run(stream).await;
     mailbox.close();
@@ -297,6 +299,9 @@ struct Task {
     born: Instant,
     /// How often to look for deliveries that are held too long.
     lapse_every: Duration,
+    /// Where the last message that was got is from.
+    last_got: Option<QueueId>,
+    transactions: commit::Transactions,
 }
 
 impl Task {

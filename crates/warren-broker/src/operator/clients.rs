@@ -291,14 +291,18 @@ impl Operator {
     }
 }
 
-fn check_gettable(spec: &QueueSpec) -> Result<(), AdminError> {
-    if spec.exclusive.is_some() {
-        let text = format!(
-            "cannot obtain exclusive access to locked queue '{}' in vhost '{}'",
-            spec.name, spec.vhost
-        );
-        return Err(AmqpError::new(ReplyCode::ResourceLocked, text).into());
+/// A queue of one connection is nobody else's to touch.
+pub(super) fn check_not_locked(spec: &QueueSpec) -> Result<(), AdminError> {
+    if spec.exclusive.is_none() {
+        return Ok(());
     }
+    let (name, vhost) = (&spec.name, &spec.vhost);
+    let text = format!("cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'");
+    Err(AmqpError::new(ReplyCode::ResourceLocked, text).into())
+}
+
+fn check_gettable(spec: &QueueSpec) -> Result<(), AdminError> {
+    check_not_locked(spec)?;
     let stream = warren_types::AMQPValue::LongString("stream".into());
     if spec.arguments.inner().get("x-queue-type") == Some(&stream) {
         let text = format!(

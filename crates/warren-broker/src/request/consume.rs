@@ -116,7 +116,7 @@ async fn subscribe_to(
             priority,
             ack_mode: consume.ack_mode,
             single_active,
-            active: false,
+            active: None,
             offset,
             filter,
         },

@@ -53,8 +53,9 @@ pub(crate) fn inspect(
 /// # Errors
 /// 406 for another user's.
 pub(crate) fn check_user(caller: &Caller, message: &Message) -> Result<(), AmqpError> {
-    match Properties::new(&message.properties).user_id() {
-        Some(user) if user != &*caller.user && !caller.broker.may_impersonate(&caller.user) => {
+    match Properties::new(&message.properties).user_id_octets() {
+        Some(user) if user != caller.user.as_bytes() && !caller.broker.may_impersonate(&caller.user) => {
+            let user = String::from_utf8_lossy(user);
             Err(AmqpError::new(
                 ReplyCode::PreconditionFailed,
                 format!("user_id property set to '{user}' but authenticated user was '{}'", caller.user),

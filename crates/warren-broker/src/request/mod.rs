@@ -11,7 +11,7 @@ mod get;
 mod inspect;
 pub(crate) mod publish;
 mod purge;
-mod stream;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,8 @@ pub(crate) enum Remember {
     NoConsumer {
         subscription: SubscriptionId,
     },
+    /// What its user may do was looked at again.
+    Rechecked,
 }
 
 /// The outcome of a request.
@@ -112,7 +114,9 @@ pub(crate) async fn perform(caller: Caller, request: Request, subscription: Subs
             remember: Remember::NoConsumer { subscription: cancel.subscription },
         },
         Request::Get(get) => get::get(&caller, get).await.into(),
-        Request::UpdateSecret(_) => caller.recheck().map(|()| Reply::Done).into(),
+        Request::UpdateSecret(_) => {
+            Performed { reply: caller.recheck().map(|()| Reply::Done), remember: Remember::Rechecked }
+        }
         // The connection deals with these itself: they concern what it holds.
         Request::Recover(_) | Request::TxCommit(_) => {
             Err(AmqpError::new(ReplyCode::InternalError, "request reached the wrong place")).into()

@@ -55,7 +55,7 @@ pub(super) fn filter(arguments: &FieldTable) -> Option<StreamFilter> {
 
 /// # Errors
 /// 540 for a stream, where `what` does not work.
-pub(super) fn refuse(what: &str, spec: &QueueSpec) -> Result<(), AmqpError> {
+pub(crate) fn refuse(what: &str, spec: &QueueSpec) -> Result<(), AmqpError> {
     if !is_stream(&spec.arguments) {
         return Ok(());
     }

@@ -158,7 +158,8 @@ fn shape_binding(binding: &BindingInfo) -> Value {
 
 /// What names a binding among those with the same ends: `~`, the encoded key, or `KEY~HASH` with arguments.
 fn properties_key(routing_key: &str, arguments: &Value) -> String {
-    let key = percent_encoded(routing_key);
+    // What separates is not to be in the key: the key `~` has another name than none.
+    let key = percent_encoded(routing_key).replace('~', "%7E");
     let without_arguments = arguments.as_object().is_none_or(serde_json::Map::is_empty);
     match (key.is_empty(), without_arguments) {
         (true, true) => "~".to_owned(),
@@ -182,7 +183,7 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// FNV-1a: any hash does that stays the same from one version to the next.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
@@ -196,6 +197,7 @@ mod tests {
     fn a_binding_is_named_by_its_key_and_arguments() {
         assert_eq!(properties_key("", &json!({})), "~");
         assert_eq!(properties_key("a/b.*", &json!({})), "a%2Fb.%2A");
+        assert_eq!(properties_key("~", &json!({})), "%7E");
         assert_eq!(properties_key("k", &json!({ "x": 1 })), properties_key("k", &json!({ "x": 1 })));
         assert_ne!(properties_key("k", &json!({ "x": 1 })), properties_key("k", &json!({ "x": 2 })));
         assert!(properties_key("", &json!({ "x": 1 })).starts_with('~'));

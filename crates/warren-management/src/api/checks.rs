@@ -1,12 +1,28 @@
 //! Health checks that say something about the cluster. Those about listeners are in `listening`.
 
 use serde_json::{Value, json};
+use warren_broker::admin::Admin;
 
 use super::Asked;
 use crate::answer::Answer;
 
 fn ok() -> Answer {
     Answer::Document(json!({ "status": "ok" }))
+}
+
+/// Whether as many nodes are there as the cluster has.
+pub(super) fn cluster_size(admin: &dyn Admin) -> Answer {
+    let nodes = admin.nodes();
+    let online = nodes.iter().filter(|node| node.running).count();
+    if online == nodes.len() {
+        return ok();
+    }
+    Answer::No(json!({
+        "status": "failed",
+        "reason": "not all nodes of the cluster are running",
+        "online": online,
+        "target": nodes.len(),
+    }))
 }
 
 impl Asked<'_> {
@@ -58,21 +74,6 @@ impl Asked<'_> {
         Answer::No(
             json!({ "status": "failed", "reason": "There are groups without a leader", "queues": leaderless }),
         )
-    }
-
-    /// Whether as many nodes are there as the cluster has.
-    pub(super) fn cluster_size(&self) -> Answer {
-        let nodes = self.admin.nodes();
-        let online = nodes.iter().filter(|node| node.running).count();
-        if online == nodes.len() {
-            return ok();
-        }
-        Answer::No(json!({
-            "status": "failed",
-            "reason": "not all nodes of the cluster are running",
-            "online": online,
-            "target": nodes.len(),
-        }))
     }
 
     /// Whether the catalogue is there.

@@ -1,7 +1,9 @@
 //! Definitions: everything that is declared, as one document in RabbitMQ's shape, out and in.
 //!
-//! A document is read whole before anything of it is done. What is there already stays as it is (exchanges, queues,
+//! A document is read whole and checked before anything of it is done. What is there already stays as it is (exchanges, queues,
 //! bindings) or is overwritten (users, permissions, policies); nothing is deleted, so importing twice is importing once.
+
+mod check;
 
 use std::collections::BTreeSet;
 
@@ -20,7 +22,7 @@ use super::permissions::shape_permission;
 use super::policies::{read_policy, shape_policy};
 use super::queues::queue_type;
 use super::topic_permissions::shape_topic_permission;
-use super::users::{checked_algorithm, tags};
+use super::users::{read_password, tags};
 use super::vhosts::{read_metadata, shape_metadata};
 use super::{Asked, checked_name};
 use crate::answer::Answer;
@@ -35,7 +37,7 @@ const RESERVED: &str = "amq.";
 enum Step {
     User {
         name: String,
-        password_hash: String,
+        password: Result<String, String>,
         tags: Vec<String>,
         limits: Option<UserLimits>,
     },
@@ -121,6 +123,10 @@ impl Asked<'_> {
             self.vhost_of_put(vhost)?;
         }
         let steps = read(self.object, vhost)?;
+        self.check_steps(&steps)?;
+        if self.flag("dry_run") {
+            return Ok(Answer::Document(json!({ "dry_run": true, "objects": steps.len() })));
+        }
         let exchanges: BTreeSet<(String, String)> =
             self.admin.exchanges(vhost).into_iter().map(|exchange| (exchange.vhost, exchange.name)).collect();
         let queues: BTreeSet<(String, String)> = self
@@ -131,8 +137,8 @@ impl Asked<'_> {
             .collect();
         for step in steps {
             let done = match step {
-                Step::User { name, password_hash, tags, limits } => {
-                    self.import_user(&name, password_hash, tags, limits).await
+                Step::User { name, password, tags, limits } => {
+                    self.import_user(&name, password, tags, limits).await
                 }
                 Step::Vhost { name, said, limits } => {
                     let before = self.admin.vhost_metadata(&name).unwrap_or_default();
@@ -172,11 +178,11 @@ impl Asked<'_> {
     async fn import_user(
         &self,
         name: &str,
-        password_hash: String,
+        password: Result<String, String>,
         tags: Vec<String>,
         limits: Option<UserLimits>,
     ) -> Result<bool, AdminError> {
-        let new = self.admin.put_user(name, Err(password_hash), tags).await?;
+        let new = self.admin.put_user(name, password, tags).await?;
         if let Some(limits) = limits {
             self.admin.set_user_limits(name, limits).await?;
         }
@@ -207,6 +213,7 @@ impl Asked<'_> {
             "tags": metadata.tags,
             "metadata": shape_metadata(&metadata),
             "protected_from_deletion": metadata.protected,
+            "tracing": metadata.traced,
         })
     }
 }
@@ -285,10 +292,9 @@ fn read(document: &Object, vhost: Option<&str>) -> Result<Vec<Step>, ApiError> {
     let mut steps = Vec::new();
     if vhost.is_none() {
         for user in items(document, "users")? {
-            checked_algorithm(&user)?;
             steps.push(Step::User {
                 name: required(&user, "users", "name")?,
-                password_hash: user.text("password_hash")?.unwrap_or_default().to_owned(),
+                password: read_password(&user)?,
                 tags: tags(user.get("tags"))?,
                 limits: user.get("limits").map(read_user_limits).transpose()?,
             });

@@ -34,6 +34,10 @@ impl Asked<'_> {
         self.caller.must_have(Access::Configure, vhost, name)?;
         // As in AMQP, whoever wants it durable says so.
         let exchange = read_exchange(self.object, vhost, name, false)?;
+        if self.exchange(vhost, name).is_err() {
+            let alternate = exchange.arguments.inner().get("alternate-exchange");
+            self.caller.must_forward(vhost, name, alternate)?;
+        }
         let new = self.admin.declare_exchange(exchange).await;
         new.map(created).map_err(|error| ApiError::on_put(error, "vhost_not_found"))
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use warren_broker::admin::Admin;
 
+use super::checks;
 use crate::Management;
 use crate::answer::Answer;
 use crate::path::{Check, Resource};
@@ -12,12 +13,38 @@ pub(crate) fn without_login(management: &Management, resource: &Resource) -> Opt
     match resource {
         // That this code runs is the answer.
         Resource::Live => Some(Answer::Document(ok())),
-        Resource::Ready | Resource::Check(Check::Ready) => Some(match management.admin() {
-            Some(admin) => ready(admin.as_ref()),
-            None => Answer::No(failed("the node is starting")),
-        }),
+        Resource::Ready | Resource::Check(Check::Ready) => of_broker(management, ready),
+        Resource::Check(Check::BelowLimit) => of_broker(management, below_limit),
+        Resource::Check(Check::ServesClients) => of_broker(management, serves_clients),
+        Resource::Check(Check::ClusterSize) => of_broker(management, checks::cluster_size),
         // Anything new needs a login until somebody decides otherwise.
         _ => None,
+    }
+}
+
+fn of_broker(management: &Management, check: fn(&dyn Admin) -> Answer) -> Option<Answer> {
+    Some(match management.admin() {
+        Some(admin) => check(admin.as_ref()),
+        None => Answer::No(failed("the node is starting")),
+    })
+}
+
+fn below_limit(admin: &dyn Admin) -> Answer {
+    let (connections, most) = (admin.connections().len(), admin.connections_max());
+    if connections < most {
+        return Answer::Document(ok());
+    }
+    let mut answer = failed(&format!("this node has {connections} connections and takes {most}"));
+    if let Value::Object(answer) = &mut answer {
+        answer.insert("connections".to_owned(), connections.into());
+    }
+    Answer::No(answer)
+}
+
+fn serves_clients(admin: &dyn Admin) -> Answer {
+    match ready(admin) {
+        Answer::Document(_) => below_limit(admin),
+        not_ready => not_ready,
     }
 }
 
@@ -25,6 +52,8 @@ pub(crate) fn without_login(management: &Management, resource: &Resource) -> Opt
 pub(crate) fn check(admin: &dyn Admin, check: &Check) -> Answer {
     match check {
         Check::Ready => ready(admin),
+        Check::BelowLimit => below_limit(admin),
+        Check::ServesClients => serves_clients(admin),
         Check::Alarms => alarms(admin, false),
         Check::LocalAlarms => alarms(admin, true),
         // Every vhost runs wherever this runs at all.

@@ -50,6 +50,8 @@ use crate::{Management, body, query};
 
 /// Longest name of anything: AMQP's short string.
 const NAME_MAX_BYTES: usize = 255;
+/// The global parameter that says which set of definitions was taken over last at a start; not exported.
+const TAKEN_OVER: &str = "internal_definitions_hash";
 
 /// Answers a request from `peer`. `started` is when this process began to serve.
 ///
@@ -100,7 +102,7 @@ async fn answer(
         Method::POST if matches!(resource, Resource::Definitions { .. }) => {
             // Nobody sends twenty megabytes who may not.
             caller.must_administrate()?;
-            body::read_definitions(body).await?
+            body::read_form_or_json(body, head.headers.get(header::CONTENT_TYPE)).await?
         }
         Method::POST if matches!(resource, Resource::Client(Client::Publish { .. })) => {
             body::read_definitions(body).await?
@@ -124,6 +126,29 @@ async fn answer(
         _ => asked.get(resource).await?,
     };
     finish(answer, &list)
+}
+
+/// Takes a set of definitions over, for whoever has started this node, unless the last one that was taken over so was the same.
+/// True when something was done.
+///
+/// # Errors
+/// As a POST of it.
+pub(crate) async fn take_over(
+    admin: &dyn Admin,
+    document: &[u8],
+    started: Instant,
+) -> Result<bool, ApiError> {
+    let hash = format!("{:016x}", bindings::fnv1a(document));
+    let known = admin.parameters().into_iter().find(|one| one.vhost.is_none() && one.name == TAKEN_OVER);
+    let mark = parameters::record(None, "", TAKEN_OVER, &hash.into());
+    if known.is_some_and(|known| known.value == mark.value) {
+        return Ok(false);
+    }
+    let (caller, object) = (Caller::operator(), body::parse(document)?);
+    let asked = Asked { admin, caller: &caller, query: &[], object: &object, started, listeners: &[] };
+    asked.import(None).await?;
+    admin.set_parameter(mark).await?;
+    Ok(true)
 }
 
 /// Whether the asker takes what this API speaks.
@@ -191,8 +216,8 @@ impl Asked<'_> {
             Resource::Nodes => self.nodes(),
             Resource::Node(name) => self.node(&name),
             Resource::Shards => self.shards(),
-            Resource::Vhosts => Ok(self.vhosts()),
-            Resource::Vhost(name) => self.vhost(&name),
+            Resource::Vhosts => Ok(self.vhosts().await),
+            Resource::Vhost(name) => self.vhost(&name).await,
             Resource::VhostPermissions(name) => self.permissions_of_vhost(&name),
             Resource::Users => self.users(),
             Resource::User(name) => self.user(&name),
@@ -289,15 +314,18 @@ impl Asked<'_> {
 
     fn check(&self, check: Check) -> Result<Answer, ApiError> {
         Ok(match check {
-            Check::Ready | Check::Alarms | Check::LocalAlarms | Check::VirtualHosts => {
-                health::check(self.admin, &check)
-            }
+            Check::Ready
+            | Check::BelowLimit
+            | Check::ServesClients
+            | Check::Alarms
+            | Check::LocalAlarms
+            | Check::VirtualHosts => health::check(self.admin, &check),
             Check::QuorumCritical => self.quorum_critical(),
             Check::Leaders => self.leaders(),
             Check::Port(port) => self.port_listener(&port)?,
             Check::Protocols(protocols) => self.protocol_listener(&protocols),
             Check::Certificates { within, unit } => self.certificates(&within, &unit)?,
-            Check::ClusterSize => self.cluster_size(),
+            Check::ClusterSize => checks::cluster_size(self.admin),
             Check::Metadata => self.metadata_store(),
             // As in RabbitMQ, which has given up to send a message for it.
             Check::Aliveness(vhost) => {

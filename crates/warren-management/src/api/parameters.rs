@@ -120,9 +120,10 @@ impl Asked<'_> {
 
     pub(super) fn global_parameter(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_make_policies()?;
-        let named = |parameter: &Value| parameter.get("name").and_then(Value::as_str) == Some(name);
-        let mut all = self.all_global_parameters().into_iter();
-        all.find(named).map(Answer::Document).ok_or(ApiError::ObjectNotFound)
+        // Also one that listings and definitions leave out.
+        let all = self.admin.parameters();
+        let found = all.iter().find(|one| one.vhost.is_none() && one.name == name);
+        found.map(|one| Answer::Document(shape_global(one))).ok_or(ApiError::ObjectNotFound)
     }
 
     pub(super) async fn put_global_parameter(&self, name: &str) -> Result<Answer, ApiError> {
@@ -181,7 +182,7 @@ impl Asked<'_> {
     pub(super) fn all_global_parameters(&self) -> Vec<Value> {
         let all = self.admin.parameters();
         let global = all.iter().filter(|one| one.vhost.is_none() && !one.name.starts_with(INTERNAL));
-        global.map(|one| json!({ "name": one.name, "value": value_of(one) })).collect()
+        global.map(shape_global).collect()
     }
 }
 
@@ -206,6 +207,10 @@ pub(super) fn record(vhost: Option<&str>, component: &str, name: &str, value: &V
 /// What is kept was JSON when it came.
 fn value_of(record: &ParameterRecord) -> Value {
     serde_json::from_str(&record.value).unwrap_or_default()
+}
+
+fn shape_global(record: &ParameterRecord) -> Value {
+    json!({ "name": record.name, "value": value_of(record) })
 }
 
 fn shape(vhost: &str, component: &str, name: &str, value: Value) -> Value {

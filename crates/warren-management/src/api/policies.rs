@@ -75,7 +75,12 @@ pub(super) fn read_policy(
         None => 0,
         Some(value) => {
             let bad = || ApiError::BadRequest("priority must be a whole number".to_owned());
-            value.as_i64().ok_or_else(bad)?
+            // Old clients write it as a string, others as 1.0.
+            let whole = || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+            let text = || value.as_str().and_then(|text| text.parse::<i64>().ok());
+            #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+            let priority = value.as_i64().or_else(text).or_else(|| whole().map(|number| number as i64));
+            priority.ok_or_else(bad)?
         }
     };
     Ok(PolicyInfo {

@@ -53,6 +53,11 @@ impl Asked<'_> {
         let durable = self.object.truth("durable", false)?;
         let auto_delete = self.object.truth("auto_delete", false)?;
         let arguments = table::from_json(self.object.get("arguments"))?;
+        // As in AMQP: who declares again what is there is not asked.
+        if self.must_exist(vhost, name).await.is_err() {
+            let dead_letters = arguments.inner().get("x-dead-letter-exchange");
+            self.caller.must_forward(vhost, name, dead_letters)?;
+        }
         let new = self.admin.declare_queue(vhost, name, durable, auto_delete, arguments).await;
         new.map(created).map_err(|error| ApiError::on_put(error, "vhost_not_found"))
     }
@@ -143,7 +148,10 @@ fn shape_queue(queue: &QueueInfo, names: &NodeNames) -> Value {
 /// What it was declared as. One engine serves all types; classic is what absence means.
 pub(crate) fn queue_type(spec: &QueueSpec) -> String {
     match spec.arguments.inner().get("x-queue-type") {
-        Some(AMQPValue::LongString(kind)) => String::from_utf8_lossy(kind.as_bytes()).into_owned(),
+        // The two words of older clients for the default.
+        Some(AMQPValue::LongString(kind)) if !matches!(kind.as_bytes(), b"" | b"undefined") => {
+            String::from_utf8_lossy(kind.as_bytes()).into_owned()
+        }
         Some(_) | None => "classic".to_owned(),
     }
 }

@@ -69,20 +69,7 @@ impl Asked<'_> {
             return Err(ApiError::BadRequest("tags_not_present".to_owned()));
         }
         let tags = tags(self.object.get("tags"))?;
-        checked_algorithm(self.object)?;
-        let password = match (self.object.text("password")?, self.object.text("password_hash")?) {
-            (Some(_), Some(_)) => {
-                let text = "both_password_and_password_hash_are_provided";
-                return Err(ApiError::BadRequest(text.to_owned()));
-            }
-            (Some(password), None) => Ok(password.to_owned()),
-            (None, Some(hash)) => {
-                STANDARD.decode(hash).map_err(|_| ApiError::term("not_base64", hash))?;
-                Err(hash.to_owned())
-            }
-            // Neither: a user that cannot log in with a password.
-            (None, None) => Err(String::new()),
-        };
+        let password = read_password(self.object)?;
         let new = self.admin.put_user(name, password, tags).await;
         new.map(created).map_err(|error| ApiError::on_put(error, "not_found"))
     }
@@ -97,11 +84,31 @@ impl Asked<'_> {
     }
 }
 
+/// A password as a PUT or a set of definitions tells it, or its hash.
+///
+/// # Errors
+/// 400 for both, what is no hash, or an algorithm that no login could check.
+pub(super) fn read_password(object: &Object) -> Result<Result<String, String>, ApiError> {
+    checked_algorithm(object)?;
+    match (object.text("password")?, object.text("password_hash")?) {
+        (Some(_), Some(_)) => {
+            Err(ApiError::BadRequest("both_password_and_password_hash_are_provided".to_owned()))
+        }
+        (Some(password), None) => Ok(Ok(password.to_owned())),
+        (None, Some(hash)) => {
+            STANDARD.decode(hash).map_err(|_| ApiError::term("not_base64", hash))?;
+            Ok(Err(hash.to_owned()))
+        }
+        // Neither: a user that cannot log in with a password.
+        (None, None) => Ok(Err(String::new())),
+    }
+}
+
 /// Hashes tell by their length which of the three they are.
 ///
 /// # Errors
 /// 400 for an algorithm that no login could check.
-pub(super) fn checked_algorithm(object: &Object) -> Result<(), ApiError> {
+fn checked_algorithm(object: &Object) -> Result<(), ApiError> {
     match object.text("hashing_algorithm")? {
         None | Some(SHA256 | SHA512 | MD5) => Ok(()),
         Some(_) => {

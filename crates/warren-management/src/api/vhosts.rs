@@ -1,5 +1,7 @@
 //! Virtual hosts.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use warren_broker::admin::VhostMetadata;
@@ -11,16 +13,26 @@ use crate::body::Object;
 use crate::error::ApiError;
 
 impl Asked<'_> {
-    pub(super) fn vhosts(&self) -> Answer {
+    pub(super) async fn vhosts(&self) -> Answer {
         let mut vhosts = self.admin.vhosts();
         vhosts.retain(|vhost| self.caller.is_monitor() || self.caller.sees(vhost));
         let state = self.cluster_state();
-        Answer::List(vhosts.iter().map(|vhost| self.shape_vhost(vhost, &state)).collect())
+        let mut counts: HashMap<String, (u64, u64)> = HashMap::new();
+        for queue in self.admin.queues(None).await {
+            let (ready, unacked) = counts.entry(queue.spec.vhost.to_string()).or_default();
+            *ready += queue.ready.unwrap_or_default();
+            *unacked += queue.unacked.unwrap_or_default();
+        }
+        let count = |vhost: &str| counts.get(vhost).copied().unwrap_or_default();
+        Answer::List(vhosts.iter().map(|vhost| self.shape_vhost(vhost, &state, count(vhost))).collect())
     }
 
-    pub(super) fn vhost(&self, name: &str) -> Result<Answer, ApiError> {
+    pub(super) async fn vhost(&self, name: &str) -> Result<Answer, ApiError> {
         self.caller.must_see(self.admin, name)?;
-        Ok(Answer::Document(self.shape_vhost(name, &self.cluster_state())))
+        let queues = self.admin.queues(Some(name)).await;
+        let ready = queues.iter().filter_map(|queue| queue.ready).sum();
+        let unacked = queues.iter().filter_map(|queue| queue.unacked).sum();
+        Ok(Answer::Document(self.shape_vhost(name, &self.cluster_state(), (ready, unacked))))
     }
 
     pub(super) async fn put_vhost(&self, name: &str) -> Result<Answer, ApiError> {
@@ -53,7 +65,9 @@ impl Asked<'_> {
         running.map(|node| (node.name, json!("running"))).collect()
     }
 
-    fn shape_vhost(&self, name: &str, cluster_state: &Map<String, Value>) -> Value {
+    /// `counts`: messages that are ready in its queues, and those that are unacknowledged.
+    fn shape_vhost(&self, name: &str, cluster_state: &Map<String, Value>, counts: (u64, u64)) -> Value {
+        let (ready, unacked) = counts;
         let metadata = self.admin.vhost_metadata(name).unwrap_or_default();
         let default_queue_type = match metadata.default_queue_type.as_str() {
             "" => "classic",
@@ -68,6 +82,9 @@ impl Asked<'_> {
             "tracing": metadata.traced,
             "protected_from_deletion": metadata.protected,
             "cluster_state": cluster_state,
+            "messages": ready + unacked,
+            "messages_ready": ready,
+            "messages_unacknowledged": unacked,
         })
     }
 }

@@ -198,7 +198,8 @@ fn subscribe_to(subscribe: &Subscribe) -> wire::Subscribe {
         priority: subscribe.priority,
         automatic: subscribe.ack_mode == AckMode::Automatic,
         single_active: subscribe.single_active,
-        active: subscribe.active,
+        active: subscribe.active.is_some(),
+        active_since: subscribe.active.unwrap_or_default(),
         offset: subscribe.offset.map(offset_to),
         filter: subscribe.filter.as_ref().map(|filter| wire::StreamFilter {
             values: filter.values.iter().map(|value| value.clone().into()).collect(),
@@ -239,7 +240,7 @@ fn subscribe_from(subscribe: &wire::Subscribe) -> Subscribe {
         priority: subscribe.priority,
         ack_mode: ack_mode(subscribe.automatic),
         single_active: subscribe.single_active,
-        active: subscribe.active,
+        active: subscribe.active.then_some(subscribe.active_since),
         offset: subscribe.offset.as_ref().map(offset_from),
         filter: subscribe.filter.as_ref().map(|filter| StreamFilter {
             values: filter.values.iter().map(|value| value.to_vec()).collect(),

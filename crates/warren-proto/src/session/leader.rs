@@ -25,11 +25,14 @@ impl LeaderFrame {
                 Frame::Confirmed(wire::Confirmed { up_to_seq: *up_to_seq, rejected: rejected.clone() })
             }
             Self::Settled { up_to_seq } => Frame::Settled(wire::Settled { up_to_seq: *up_to_seq }),
-            Self::Deliver { subscription, queue, deliveries } => Frame::Deliver(wire::Deliver {
-                subscription: subscription.0,
-                queue: queue.0,
-                deliveries: deliveries.iter().map(delivery_to).collect(),
-            }),
+            Self::Deliver { subscription, queue, deliveries, active_since } => {
+                Frame::Deliver(wire::Deliver {
+                    subscription: subscription.0,
+                    queue: queue.0,
+                    deliveries: deliveries.iter().map(delivery_to).collect(),
+                    active_since: *active_since,
+                })
+            }
             Self::Subscribed { subscription, outcome, next_offset } => {
                 Frame::Subscribed(wire::SubscribeReply {
                     subscription: subscription.0,
@@ -86,6 +89,7 @@ impl LeaderFrame {
                         .into_iter()
                         .map(delivery_from)
                         .collect::<Result<_, DecodeError>>()?,
+                    active_since: deliver.active_since,
                 }
             }
             Frame::Subscribed(reply) => Self::Subscribed {

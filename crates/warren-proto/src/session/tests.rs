@@ -44,7 +44,12 @@ fn a_message_of_the_largest_size_that_can_be_configured_passes_both_ways() {
     assert!(HomeFrame::decode(home.encode()).unwrap() == home);
     drop(home);
     let deliveries = vec![Delivery { message: large, ..delivery() }];
-    let leader = LeaderFrame::Deliver { subscription: SubscriptionId(1), queue: QueueId(1), deliveries };
+    let leader = LeaderFrame::Deliver {
+        subscription: SubscriptionId(1),
+        queue: QueueId(1),
+        deliveries,
+        active_since: 0,
+    };
     assert!(LeaderFrame::decode(leader.encode()).unwrap() == leader);
 }
 
@@ -60,7 +65,7 @@ fn every_kind_of_home_frame_survives_a_round_trip() {
         priority: -3,
         ack_mode: AckMode::Automatic,
         single_active: true,
-        active: true,
+        active: Some(u64::MAX),
         offset: Some(StreamOffset::Since(UnixMillis(5))),
         filter: Some(StreamFilter { values: vec![b"a".to_vec(), Vec::new()], unfiltered: true }),
     };
@@ -123,7 +128,12 @@ fn every_kind_of_leader_frame_survives_a_round_trip() {
         LeaderFrame::Attached { epoch: 1, last_seq: 0 },
         LeaderFrame::Confirmed { up_to_seq: 9, rejected: vec![3, 5] },
         LeaderFrame::Settled { up_to_seq: 2 },
-        LeaderFrame::Deliver { subscription, queue: QueueId(1), deliveries: vec![delivery()] },
+        LeaderFrame::Deliver {
+            subscription,
+            queue: QueueId(1),
+            deliveries: vec![delivery()],
+            active_since: 3 << 32 | 1,
+        },
         LeaderFrame::Cancelled { subscription },
         LeaderFrame::Pace { queue: QueueId(1), pause_ms: 8 },
         LeaderFrame::Pace { queue: QueueId(1), pause_ms: 0 },
@@ -190,6 +200,7 @@ fn a_decoded_body_is_a_slice_of_the_frame() {
         subscription: SubscriptionId(1),
         queue: QueueId(1),
         deliveries: vec![delivery()],
+        active_since: 0,
     };
     let bytes = deliver.encode();
     let whole = bytes.as_ptr_range();

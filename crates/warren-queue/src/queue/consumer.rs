@@ -1,14 +1,19 @@
 //! The consumers of one queue and whose turn it is.
 //!
 //! Spine 14, the choice: round robin among those of the highest priority that have room. A consumer without room
-//! does not hold up those below it. Where the queue has a single active consumer, it is the only one with a turn; the
-//! one that waits longest follows it, whatever its priority. Knows no message.
+//! does not hold up those below it. Where the queue has a single active consumer, it is the only one with a turn; who
+//! follows it is in `single`. Knows no message.
+
+mod single;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_proto::session::{Delivery, Subscribe};
 use warren_types::{AckMode, SessionId, SubscriptionId};
+
+pub(crate) use single::Arrival;
+use single::Single;
 
 /// A consumer's name on a host.
 pub(crate) type ConsumerKey = (SessionId, SubscriptionId);
@@ -71,14 +76,6 @@ pub(crate) struct Consumers {
     in_transit: u64,
 }
 
-/// Which consumer of a queue with a single active one that is.
-#[derive(Debug, Default)]
-struct Single {
-    active: Option<ConsumerKey>,
-    /// All of them, in the order in which they came.
-    order: VecDeque<ConsumerKey>,
-}
-
 impl Consumers {
     pub(crate) fn new(transit: Transit) -> Self {
         Self { transit, all: BTreeMap::new(), turns: BTreeMap::new(), single: None, in_transit: 0 }
@@ -103,11 +100,6 @@ impl Consumers {
         self.all.len()
     }
 
-    /// The single active consumer, where only one at a time gets messages.
-    pub(crate) fn active(&self) -> Option<ConsumerKey> {
-        self.single.as_ref().and_then(|single| single.active)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -125,9 +117,8 @@ impl Consumers {
         self.all.iter().any(|(other, consumer)| *other != key && (exclusive || consumer.exclusive))
     }
 
-    /// Adds a consumer, or updates it where its session came back. `opening`: another one may yet say that it was the
-    /// single active one under the leader before; until [`Self::choose_active`] only such a word makes one active.
-    pub(crate) fn add(&mut self, session: SessionId, subscribe: &Subscribe, opening: bool) {
+    /// Adds a consumer, or updates it where its session came back.
+    pub(crate) fn add(&mut self, session: SessionId, subscribe: &Subscribe, arrival: Arrival) {
         let key = (session, subscribe.subscription);
         self.unlist(key);
         let old = self.all.get(&key);
@@ -146,16 +137,7 @@ impl Consumers {
         self.in_transit -= self.all.get(&key).map_or(0, |old| old.transit_bytes);
         self.all.insert(key, consumer);
         if subscribe.single_active {
-            let single = self.single.get_or_insert_default();
-            if !single.order.contains(&key) {
-                single.order.push_back(key);
-            }
-            if single.active.is_none() && subscribe.active {
-                single.active = Some(key);
-            }
-            if !opening {
-                self.choose_active();
-            }
+            self.line_up(key, subscribe.active, arrival);
         }
         self.refresh(key);
     }
@@ -163,29 +145,10 @@ impl Consumers {
     /// Removes a consumer; false if it is not here.
     pub(crate) fn remove(&mut self, key: ConsumerKey) -> bool {
         self.unlist(key);
-        if let Some(single) = &mut self.single {
-            single.order.retain(|other| *other != key);
-            if single.active == Some(key) {
-                single.active = None;
-                self.choose_active();
-            }
-        }
         let removed = self.all.remove(&key);
+        self.leave_line(key);
         self.in_transit -= removed.as_ref().map_or(0, |consumer| consumer.transit_bytes);
         removed.is_some()
-    }
-
-    /// Where the single active consumer is gone, or was never there: makes the one active that waits longest.
-    pub(crate) fn choose_active(&mut self) {
-        let Some(single) = &mut self.single else { return };
-        if single.active.is_some() {
-            return;
-        }
-        let present = |key: &&ConsumerKey| self.all.get(key).is_some_and(|consumer| !consumer.suspended);
-        single.active = single.order.iter().find(present).copied();
-        if let Some(active) = single.active {
-            self.refresh(active);
-        }
     }
 
     /// Stops deliveries until the session comes back.
@@ -202,6 +165,7 @@ impl Consumers {
         let before = consumer.transit_bytes;
         change(consumer);
         self.in_transit = self.in_transit - before + consumer.transit_bytes;
+        self.hand_over();
         self.refresh(key);
         true
     }
@@ -287,7 +251,7 @@ impl Consumers {
     }
 
     fn refresh(&mut self, key: ConsumerKey) {
-        if self.single.as_ref().is_some_and(|single| single.active != Some(key)) {
+        if self.single.as_ref().is_some_and(|single| !single.may_get(key)) {
             return;
         }
         if let Some(consumer) = self.all.get_mut(&key)

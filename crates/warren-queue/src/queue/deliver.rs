@@ -38,7 +38,7 @@ impl Queue {
         }
         while !self.gets.is_empty() || self.consumers.has_room() {
             let expired = self.head_has_expired(now);
-            if expired && self.dying.is_full() {
+            if expired && !self.may_die() {
                 return;
             }
             let (id, head) = self.head();

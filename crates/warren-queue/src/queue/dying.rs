@@ -14,6 +14,9 @@ const OUT_MESSAGES: usize = 256;
 /// Their size; one message always may.
 const OUT_BYTES: u64 = 4 << 20;
 
+/// Most positions that wait to be read where they are kept until somebody takes them; then nothing more dies.
+const KEPT: usize = 65_536;
+
 /// Dead messages of one queue; each position is in one of the three.
 #[derive(Debug, Default)]
 pub(crate) struct Dying {
@@ -32,9 +35,15 @@ impl Dying {
         self.due.len() + self.out.len() >= OUT_MESSAGES || self.bytes >= OUT_BYTES
     }
 
-    /// How many more may die for now.
-    pub(crate) fn room(&self) -> usize {
-        if self.is_full() { 0 } else { OUT_MESSAGES - self.due.len() - self.out.len() }
+    /// How many more may die for now; more where they may be left for later.
+    pub(crate) fn room(&self, kept: bool) -> usize {
+        let now = if self.is_full() { 0 } else { OUT_MESSAGES - self.due.len() - self.out.len() };
+        if kept { now + KEPT.saturating_sub(self.unread.len()) } else { now }
+    }
+
+    /// All of them.
+    pub(crate) fn len(&self) -> usize {
+        self.unread.len() + self.due.len() + self.out.len()
     }
 
     /// A message that is in memory dies.

@@ -73,8 +73,8 @@ impl Queue {
     /// Removes what has expired behind others, as many as may die for now.
     pub(super) fn expire_behind(&mut self, now: UnixMillis, cache: &mut Cache) {
         let Some(mut expiring) = self.expiring.take() else { return };
-        if expiring.next().is_some_and(|next| next <= now) && !self.dying.is_full() {
-            let most = if self.dead_letters() { self.dying.room() } else { TIMES_MAX };
+        if expiring.next().is_some_and(|next| next <= now) && self.may_die() {
+            let most = if self.dead_letters() { self.room_to_die() } else { TIMES_MAX };
             let times = expiring.times.range(..=(now, Position(u64::MAX)));
             // What has just come has its chance with a waiting consumer first.
             let examined = times.filter(|((_, position), _)| self.is_examined(*position));

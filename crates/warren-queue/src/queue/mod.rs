@@ -48,7 +48,7 @@ use warren_types::{
 };
 
 pub(crate) use cache::{Cache, LoadRequest};
-pub(crate) use consumer::{Consumer, ConsumerKey, Consumers, Transit};
+pub(crate) use consumer::{Arrival, Consumer, ConsumerKey, Consumers, Transit};
 pub(crate) use delayed::Delayed;
 pub(crate) use deliver::Handed;
 pub(crate) use history::Browse;

@@ -40,7 +40,9 @@ impl Queue {
             Overflow::DropHead => return false,
             Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => {}
         }
-        let messages = self.ready().saturating_add(self.admitted).saturating_add(1);
+        let kept = if self.settings.keeps_dead_letters { self.dying.len() as u64 } else { 0 };
+        let there = self.ready().saturating_add(self.resting.len()).saturating_add(kept);
+        let messages = there.saturating_add(self.admitted).saturating_add(1);
         let bytes = self.ready_body().saturating_add(self.admitted_bytes).saturating_add(body_of(message));
         self.settings.max_length.is_some_and(|max| messages > max)
             || self.settings.max_length_bytes.is_some_and(|max| bytes > max)
@@ -48,7 +50,7 @@ impl Queue {
 
     /// Removes what has expired; stops while too many dead letters are out.
     pub(crate) fn expire(&mut self, now: UnixMillis, cache: &mut Cache) {
-        while !self.dying.is_full()
+        while self.may_die()
             && let Some(ready) = self.pop_expired(now)
         {
             self.depart(ready, DeathReason::Expired, cache);
@@ -74,7 +76,7 @@ impl Queue {
             return;
         }
         while self.is_over()
-            && !self.dying.is_full()
+            && self.may_die()
             && let Some(ready) = self.pop_head()
         {
             self.depart(ready, DeathReason::MaxLength, cache);
@@ -88,14 +90,14 @@ impl Queue {
         }
         let ready = self.ready();
         ready > 0
-            && (self.settings.max_length.is_some_and(|max| ready > max)
+            && (self.settings.max_length.is_some_and(|max| ready + self.resting.len() > max)
                 || self.settings.max_length_bytes.is_some_and(|max| self.ready_body() > max))
     }
 
     /// The head must be looked at and is not in memory: it may have expired, or is over a limit.
     pub(crate) fn wants_head(&self, now: UnixMillis) -> bool {
         let lane = self.head_lane();
-        if self.dying.is_full() || !matches!(lane.head(), Head::NotLoaded) {
+        if !self.may_die() || !matches!(lane.head(), Head::NotLoaded) {
             return false;
         }
         self.is_over() || (self.may_expire && lane.head_sleeps_until.is_none_or(|until| until <= now))
@@ -109,7 +111,7 @@ impl Queue {
 
     /// When something is to be looked at because its time has come.
     fn next_expiry(&self) -> Option<UnixMillis> {
-        if self.dying.is_full() {
+        if !self.may_die() {
             return None;
         }
         let heads = self.lanes().filter_map(|lane| lane.peek().map(|ready| ready.expires));
@@ -117,6 +119,16 @@ impl Queue {
         let asleep = head.head_sleeps_until.filter(|_| head.peek().is_none());
         let behind = self.expiring.as_ref().and_then(|expiring| expiring.next());
         heads.chain(asleep).chain(behind).filter(|next| *next != NEVER).min()
+    }
+
+    /// Another message may die now. Where they are kept, those that nobody takes must not hold up the queue.
+    pub(crate) fn may_die(&self) -> bool {
+        self.room_to_die() > 0
+    }
+
+    /// How many.
+    pub(crate) fn room_to_die(&self) -> usize {
+        self.dying.room(self.settings.keeps_dead_letters)
     }
 
     /// Messages that die go to an exchange.
@@ -132,7 +144,9 @@ impl Queue {
         self.ready_bytes = self.ready_bytes.saturating_sub(body_of(&ready.message));
         self.counts.remove(&ready.position);
         self.acquired.remove(&ready.position);
-        if self.dead_letters() {
+        if self.dead_letters() && self.dying.is_full() {
+            self.dying.add_unread(ready.position, reason);
+        } else if self.dead_letters() {
             self.dying.add(ready.position, reason, ready.message);
         } else {
             self.gone.push((reason, ready.position));

@@ -32,8 +32,15 @@ impl Resting {
         self.messages.len() as u64
     }
 
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn positions(&self) -> impl Iterator<Item = Position> {
         self.messages.keys().copied()
+    }
+
+    /// Forgets all of them.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Position> + use<> {
+        let all = std::mem::take(self);
+        all.messages.into_keys()
     }
 
     pub(super) fn add(&mut self, position: Position, ms: u64, size: u32) {

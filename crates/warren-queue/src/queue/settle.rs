@@ -82,14 +82,17 @@ impl Queue {
         self.give_back(session, &[everything], how)
     }
 
-    /// Forgets everything ready; returns how many messages that were, and what is to be recorded.
+    /// Forgets everything that is ready or rests; returns how many messages that were, and what is to be recorded.
     pub(crate) fn purge(&mut self, cache: &mut Cache) -> (u64, Vec<Op>) {
-        let purged = self.ready();
+        let purged = self.ready() + self.resting.len();
+        for position in self.resting.take() {
+            self.counts.remove(&position);
+        }
         let mut keep: crate::PositionSet = self.unacked.ranges(|_| true).into_iter().collect();
         for range in self.withheld.ranges() {
             keep.insert_range(range);
         }
-        for position in self.dying.positions().chain(self.resting.positions()) {
+        for position in self.dying.positions() {
             keep.insert(position);
         }
         // What is held keeps its counts.

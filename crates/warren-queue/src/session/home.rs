@@ -369,8 +369,8 @@ impl HomeSession {
                 }
             }
             LeaderFrame::Pace { queue, pause_ms } => outputs.push(HomeOutput::Pace { queue, pause_ms }),
-            LeaderFrame::Deliver { subscription, queue, deliveries } => {
-                self.on_deliver(subscription, queue, deliveries, outputs);
+            LeaderFrame::Deliver { subscription, queue, deliveries, active_since } => {
+                self.on_deliver(subscription, queue, deliveries, active_since, outputs);
             }
             LeaderFrame::Subscribed { subscription, outcome, next_offset } => {
                 if let (Some(consumer), Some(offset)) = (self.consumers.get_mut(&subscription), next_offset)
@@ -435,6 +435,7 @@ impl HomeSession {
         subscription: SubscriptionId,
         queue: QueueId,
         deliveries: Vec<Delivery>,
+        active_since: u64,
         outputs: &mut Vec<HomeOutput>,
     ) {
         let Some(consumer) = self.consumers.get_mut(&subscription) else {
@@ -445,7 +446,7 @@ impl HomeSession {
             self.flush(outputs);
             return;
         };
-        consumer.subscribe.active = consumer.subscribe.single_active;
+        consumer.subscribe.active = consumer.subscribe.single_active.then_some(active_since);
         if let (Some(_), Some(last)) = (consumer.subscribe.offset, deliveries.last()) {
             // The next leader goes on behind it. Offsets count from 0, places from 1.
             consumer.subscribe.offset = Some(StreamOffset::Offset(stored(last.position).0));

@@ -4,6 +4,7 @@ use warren_proto::session::{LeaderFrame, Subscribe, SubscribeOutcome};
 use warren_types::{QueueId, SessionId, SubscriptionId, UnixMillis};
 
 use super::{HostLeader, touch};
+use crate::queue::Arrival;
 use crate::{Output, QueueDirectory};
 
 impl HostLeader {
@@ -57,6 +58,7 @@ impl HostLeader {
             return SubscribeOutcome::NoQueue;
         }
         let opening = self.opening.as_ref().is_some_and(|opening| !opening.nodes.is_empty());
+        let term = self.config.term;
         let Some(queue) = self.queue(now, subscribe.queue, directory) else {
             return SubscribeOutcome::NoQueue;
         };
@@ -67,7 +69,8 @@ impl HostLeader {
         if queue.consumers.refuses(key, subscribe.exclusive) {
             return SubscribeOutcome::ExclusiveUse;
         }
-        queue.consumers.add(session, subscribe, opening);
+        let by_priority = queue.settings.active_by_priority;
+        queue.consumers.add(session, subscribe, Arrival { opening, term, by_priority });
         queue.last_used = now;
         // Where the catalogue is behind, nobody knows yet whether it matters.
         let record_use = !queue.used && spec.is_none_or(|spec| spec.auto_delete);

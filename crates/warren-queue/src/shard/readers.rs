@@ -16,7 +16,7 @@ impl HostLeader {
             let total = &mut queue.meter.total;
             *(if automatic { &mut total.deliver_no_ack } else { &mut total.deliver }) +=
                 deliveries.len() as u64;
-            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
+            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries, active_since: 0 };
             self.sessions.send(session, frame, outputs);
         }
         queue.meter.look(now);

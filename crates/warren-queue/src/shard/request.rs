@@ -103,7 +103,10 @@ impl HostLeader {
                 None
             }
             Ask::Info { queue, after_deaths: true, .. }
-                if self.queues.get(queue).is_some_and(|queue| !queue.dying.is_empty()) =>
+                if self.queues.get(queue).is_some_and(|queue| {
+                    // Those that are kept may never find a place.
+                    !queue.dying.is_empty() && !queue.settings.keeps_dead_letters
+                }) =>
             {
                 if let Some(queue) = self.queues.get_mut(queue) {
                     queue.mourners.push((session, request));

@@ -59,7 +59,8 @@ impl HostLeader {
                 bytes += deliveries.iter().map(|delivery| body_of(&delivery.message)).sum::<u64>();
             }
             let (session, subscription) = key;
-            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries };
+            let active_since = queue.consumers.active_since(key);
+            let frame = LeaderFrame::Deliver { subscription, queue: id, deliveries, active_since };
             self.sessions.send(session, frame, outputs);
         }
         for (get, delivery, remaining) in handed.gets {

@@ -268,6 +268,18 @@ impl Bench {
         texts
     }
 
+    /// Since when the consumer is the active one, as its last frame said.
+    pub fn active_since(&mut self, key: u64, subscription: u64) -> u64 {
+        let frames = self.frames.entry(SessionKey(key)).or_default();
+        let since = |frame: &LeaderFrame| match frame {
+            LeaderFrame::Deliver { subscription: to, active_since, .. } if to.0 == subscription => {
+                Some(*active_since)
+            }
+            _ => None,
+        };
+        frames.iter().rev().find_map(since).unwrap()
+    }
+
     /// Takes what was delivered to the consumer.
     pub fn take_deliveries(&mut self, key: u64, subscription: u64) -> Vec<Delivery> {
         let mut taken = Vec::new();
@@ -442,7 +454,7 @@ pub fn consumer(subscription: u64, prefetch: u32) -> Subscribe {
         priority: 0,
         ack_mode: AckMode::Manual,
         single_active: false,
-        active: false,
+        active: None,
         offset: None,
         filter: None,
     }

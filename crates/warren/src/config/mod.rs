@@ -44,6 +44,8 @@ pub(crate) struct ServerConfig {
     pub(crate) https_tls: Option<TlsFiles>,
     /// Where the metrics are read, if anywhere.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// What is taken over once the cluster serves.
+    pub(crate) definitions: Option<PathBuf>,
     /// How log lines are written.
     pub(crate) log_format: LogFormat,
     /// Which are written.
@@ -198,6 +200,7 @@ fn read_all(reader: &mut Reader<'_>, host_name: &str) -> (ServerConfig, Option<S
         https_listen,
         https_tls: tls.https,
         metrics_listen,
+        definitions: reader.optional_path("definitions"),
         log_format: reader.choice(
             "log_format",
             &[("text", LogFormat::Text), ("json", LogFormat::Json)],

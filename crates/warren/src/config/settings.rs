@@ -254,6 +254,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         )
     },
     one(
+        "definitions",
+        "FILE",
+        Some(""),
+        "Definitions (JSON, as RabbitMQ exports them) that are taken over once the cluster serves, and again whenever the file \
+         is another one at a start. What is there already stays or is overwritten, nothing is deleted",
+    ),
+    one(
         "snapshot_bandwidth",
         "SIZE",
         Some("64MiB"),
