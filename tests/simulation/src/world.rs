@@ -431,6 +431,8 @@ impl World {
 
     /// Waits until every queue is empty, as clients and the broker say: for as long as they get emptier.
     fn drain(&mut self) -> bool {
+        // Half a minute: a client may wait for 20 s for the answer of a node that is gone before it reads its stream.
+        const LOOKS_MOST: u64 = 60;
         let empty = Arc::new(AtomicU64::new(0));
         let left = Arc::new(AtomicU64::new(u64::MAX));
         let (field, mut chance) = (self.field.clone(), self.chance.fork());
@@ -455,7 +457,7 @@ impl World {
                 let now = world.trace.now_ms();
                 now % 100 == 0
                     && empty.load(Ordering::Relaxed) >= 6
-                    && (world.history.outstanding().is_empty() || empty.load(Ordering::Relaxed) >= 20)
+                    && (world.history.outstanding().is_empty() || empty.load(Ordering::Relaxed) >= LOOKS_MOST)
             });
             if drained || left.load(Ordering::Relaxed) >= before {
                 return drained;

@@ -296,9 +296,7 @@ pub(super) fn check_not_locked(spec: &QueueSpec) -> Result<(), AdminError> {
     if spec.exclusive.is_none() {
         return Ok(());
     }
-    let (name, vhost) = (&spec.name, &spec.vhost);
-    let text = format!("cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'");
-    Err(AmqpError::new(ReplyCode::ResourceLocked, text).into())
+    Err(crate::request::locked(&spec.name, &spec.vhost).into())
 }
 
 fn check_gettable(spec: &QueueSpec) -> Result<(), AdminError> {

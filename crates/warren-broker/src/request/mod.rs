@@ -184,7 +184,7 @@ impl Caller {
 }
 
 /// 405 for a queue.
-fn locked(name: &str, vhost: &str) -> AmqpError {
+pub(crate) fn locked(name: &str, vhost: &str) -> AmqpError {
     AmqpError::new(
         ReplyCode::ResourceLocked,
         format!(

@@ -32,7 +32,6 @@ impl Resting {
         self.messages.len() as u64
     }
 
-    #[cfg(any(test, debug_assertions))]
     pub(crate) fn positions(&self) -> impl Iterator<Item = Position> {
         self.messages.keys().copied()
     }
