@@ -26,6 +26,11 @@ pub enum Action {
     /// A message published in a transaction, which the machine keeps until the commit: only to be checked now, as
     /// RabbitMQ does. No answer; refusals go through [`crate::Connection::fail_channel`].
     CheckPublish(Publish),
+    /// What was published in the channel's transaction is forgotten; no answer.
+    RolledBack {
+        /// The channel.
+        channel: ChannelNumber,
+    },
     /// Nothing but what every action but [`Action::Publish`] means: publishes given out before it are routed, and those
     /// that are refused have closed their channel, before `next` is called again. What was read is answered after that.
     Route,

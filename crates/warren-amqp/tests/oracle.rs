@@ -453,6 +453,7 @@ fn run(world: &mut World) {
             }
             Action::Publish(_)
             | Action::CheckPublish(_)
+            | Action::RolledBack { .. }
             | Action::Route
             | Action::Prefetch { .. }
             | Action::Settle { .. }

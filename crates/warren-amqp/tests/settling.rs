@@ -415,6 +415,7 @@ fn a_rollback_forgets_publishes_and_makes_settlements_open_again() {
     world.ack(1, false);
     world.send(1, calls::commit());
     world.checked(1);
+    assert!(matches!(world.next(), Some(Action::RolledBack { channel }) if channel == C1));
     let Request::TxCommit(commit) = world.request() else { panic!("no commit") };
     assert!(commit.publishes.is_empty());
     assert_eq!(commit.settlements.len(), 1);
@@ -469,8 +470,9 @@ fn a_transaction_is_bounded() {
             world.publish(1, &[0; 1_000]);
         }
         world.send(1, calls::rollback());
+        assert_eq!(world.checked(5).len(), 5, "each transaction is within bounds");
+        assert!(matches!(world.next(), Some(Action::RolledBack { .. })));
     }
-    assert_eq!(world.checked(100).len(), 100, "each transaction is within bounds");
     assert!(world.next().is_none());
     world.frames();
     for _ in 0..11 {

@@ -3,7 +3,7 @@
 //!
 //! Before: `host`. After: `session`, as for any publish. Bounded by what each queue may have on its way at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +104,21 @@ async fn ask_cluster(broker: Arc<Broker>, unknown: Vec<Burial>, burials: Arc<Mai
     }
 }
 
+fn hand_in_again(broker: &Broker, burial: Burial, burials: &Mailbox<Burial>) {
+    // Its leader leads no more: the next one has it.
+    if burial.done.is_closed() {
+        return;
+    }
+    let spec = broker.catalogue().read().queue_by_id(burial.letter.queue).cloned();
+    // Deleted, and its messages with it.
+    let Some(spec) = spec else { return burial.end() };
+    let settings = queue_settings(&broker.catalogue().read().effective_arguments(&spec));
+    let Burial { mut letter, done, tried, .. } = burial;
+    letter.settings = Arc::new(settings);
+    let _stopping =
+        burials.push(Burial { spec, letter, done, certain: false, tried: tried.saturating_add(1) });
+}
+
 struct Undertaker {
     broker: Arc<Broker>,
     number: u64,
@@ -115,21 +130,16 @@ struct Undertaker {
 impl Undertaker {
     /// Hands those in again, after a while, that could not be buried now; with what is asked of their queues then.
     fn try_again(&mut self, burials: &Arc<Mailbox<Burial>>, running: &CancellationToken) {
+        let mut waits: BTreeMap<Duration, Vec<Burial>> = BTreeMap::new();
         for burial in std::mem::take(&mut self.kept) {
-            let (broker, burials) = (Arc::clone(&self.broker), Arc::clone(burials));
             let wait = TRY_AGAIN.saturating_mul(1 << burial.tried.min(10)).min(TRY_AGAIN_MAX);
+            waits.entry(wait).or_default().push(burial);
+        }
+        for (wait, kept) in waits {
+            let (broker, burials) = (Arc::clone(&self.broker), Arc::clone(burials));
             let again = async move {
                 tokio::time::sleep(wait).await;
-                // Its leader leads no more, or the queue is deleted.
-                if burial.done.is_closed() {
-                    return;
-                }
-                let spec = broker.catalogue().read().queue_by_id(burial.letter.queue).cloned();
-                let Some(spec) = spec else { return burial.end() };
-                let settings = queue_settings(&broker.catalogue().read().effective_arguments(&spec));
-                let Burial { mut letter, done, tried, .. } = burial;
-                letter.settings = Arc::new(settings);
-                let _stopping = burials.push(Burial { spec, letter, done, certain: false, tried: tried + 1 });
+                kept.into_iter().for_each(|burial| hand_in_again(&broker, burial, &burials));
             };
             tokio::spawn(running.clone().run_until_cancelled_owned(again));
         }

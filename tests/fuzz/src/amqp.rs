@@ -138,6 +138,7 @@ fn act(connection: &mut Connection, action: Action, out: &mut BytesMut) -> bool 
             return true;
         }
         Action::CheckPublish(_)
+        | Action::RolledBack { .. }
         | Action::Route
         | Action::Prefetch { .. }
         | Action::Settle { .. }

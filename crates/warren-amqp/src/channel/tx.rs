@@ -9,8 +9,8 @@ use crate::error::{Fault, MethodId};
 use crate::frame;
 use crate::request::{Request, TxCommit, TxPublish};
 
-/// Bytes that a buffered publish or settlement is counted with besides its message.
-const ENTRY_BYTES: u64 = 64;
+/// Bytes that a buffered publish or settlement is counted with besides its message, here and where its route is kept.
+const ENTRY_BYTES: u64 = 256;
 
 /// What is held back.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Channel {
                 self.take_transaction(id, context)?;
                 self.ledger.end_transaction(false);
                 self.answer(AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})), context);
-                Ok(None)
+                Ok(Some(Action::RolledBack { channel: self.number }))
             }
             M::SelectOk(_) | M::CommitOk(_) | M::RollbackOk(_) => Err(super::unimplemented_method(id)),
         }

@@ -172,6 +172,7 @@ impl Connection {
                 Item::Action(action) => match action {
                     Action::Publish(_) | Action::Settle { .. } | Action::ChannelClosed { .. } => Some(action),
                     Action::CheckPublish(_)
+                    | Action::RolledBack { .. }
                     | Action::Route
                     | Action::Prefetch { .. }
                     | Action::Authenticate { .. }

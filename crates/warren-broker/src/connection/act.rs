@@ -25,6 +25,7 @@ impl Task {
             // The step that led here has done it.
             Action::Route => {}
             Action::CheckPublish(publish) => self.check(Box::new(publish), View::MayLag),
+            Action::RolledBack { channel } => self.transactions.forget(channel),
             Action::Authenticate { mechanism, user, password } => {
                 let (broker, from) = (Arc::clone(&self.caller.broker), self.peer.ip());
                 let external = self.external.clone();
@@ -64,7 +65,8 @@ impl Task {
             }
             Action::Prefetch { limits } => self.set_prefetch(&limits),
             Action::Request { channel, opening, request } => self.request(channel, opening, request),
-            Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+            Action::ChannelClosed { channel, returned, waiting, subscriptions, .. } => {
+                self.transactions.forget(channel);
                 self.channel_closed(&returned, &waiting, &subscriptions);
             }
             Action::Closing => {

@@ -27,8 +27,7 @@ type Routed = (Message, Arc<Route>);
 pub(super) struct Transactions(HashMap<ChannelNumber, (u32, Vec<Option<Routed>>)>);
 
 impl Transactions {
-    /// `place` counts from 1 in each transaction: the first one ends what was there before, which was rolled back. Without a
-    /// route it is routed at the commit.
+    /// `place` counts from 1 in each transaction. Without a route it is routed at the commit.
     pub(super) fn keep(
         &mut self,
         (channel, opening, place): (ChannelNumber, u32, u64),
@@ -41,6 +40,11 @@ impl Transactions {
         }
         debug_assert!(routed.len() as u64 + 1 == place, "{place} after {}", routed.len());
         routed.push(publish);
+    }
+
+    /// It was rolled back, or its channel is gone.
+    pub(super) fn forget(&mut self, channel: ChannelNumber) {
+        self.0.remove(&channel);
     }
 
     fn take(&mut self, channel: ChannelNumber, opening: u32) -> Vec<Option<Routed>> {

@@ -534,6 +534,7 @@ impl Task {
                 }
                 Action::Publish(_)
                 | Action::CheckPublish(_)
+                | Action::RolledBack { .. }
                 | Action::Route
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }

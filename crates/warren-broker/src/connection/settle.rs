@@ -69,12 +69,14 @@ impl Task {
         self.pending = None;
         for action in self.machine.disconnected() {
             match action {
-                Action::ChannelClosed { returned, waiting, subscriptions, .. } => {
+                Action::ChannelClosed { channel, returned, waiting, subscriptions, .. } => {
+                    self.transactions.forget(channel);
                     self.channel_closed(&returned, &waiting, &subscriptions);
                 }
                 // What the client sent before it went still counts.
                 Action::Publish(_) | Action::Settle { .. } => self.act(action),
                 Action::CheckPublish(_)
+                | Action::RolledBack { .. }
                 | Action::Route
                 | Action::Authenticate { .. }
                 | Action::OpenVhost { .. }
