@@ -539,14 +539,14 @@ async fn definitions_leave_out_what_is_the_brokers_own_and_come_back_in_order() 
         "topic_permissions": [{ "user": "u", "vhost": "v", "exchange": "amq.topic", "write": "w", "read": "r" }],
         "global_parameters": [{ "name": "cluster_name", "value": "rabbits" }],
         "vhosts": [{ "name": "v", "description": "d", "metadata": { "tags": ["x"], "default_queue_type": "quorum" } }],
-        "users": [{ "name": "u", "password_hash": "salted", "tags": "a,b",
+        "users": [{ "name": "u", "password_hash": "c2FsdGVk", "tags": "a,b",
             "hashing_algorithm": "rabbit_password_hashing_sha512", "limits": { "max-channels": 4 } }],
     });
     assert_eq!(client.send("POST", "/api/definitions", document.to_string()).await.status, 204);
     assert_eq!(
         client.changes(),
         [
-            "put user u Err(\"salted\") [\"a\", \"b\"]",
+            "put user u Err(\"c2FsdGVk\") [\"a\", \"b\"]",
             "limit user u connections=None channels=Some(4)",
             "create vhost v for nobody",
             "say of v: d [\"x\"] quorum protected=false traced=false",

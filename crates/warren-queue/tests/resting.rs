@@ -108,16 +108,17 @@ fn a_home_that_comes_back_still_holds_what_rests() {
 }
 
 #[test]
-fn a_purge_leaves_what_rests_and_a_queue_with_it_is_not_empty() {
+fn a_queue_with_what_rests_is_not_empty_and_a_purge_takes_that_too() {
     let mut bench = bench(Retried::All);
     bench.subscribe(1, 1, 10);
     bench.publish(1, &["a"]);
     give_back(&mut bench, true);
-    assert_eq!(bench.ask(1, Ask::Purge { queue: Q }), Some(Answer::Purged(0)));
     let may = bench.ask(1, Ask::CheckDelete { queue: Q, if_unused: false, if_empty: true });
     assert_eq!(may, Some(Answer::CheckDelete(warren_proto::session::DeleteOutcome::NotEmpty)));
+    assert_eq!(bench.ask(1, Ask::Purge { queue: Q }), Some(Answer::Purged(1)));
     bench.wait(100);
-    assert_eq!(bench.delivered(1, 1).len(), 1);
+    assert!(bench.delivered(1, 1).is_empty());
+    assert!(bench.store.live(Q).is_empty());
 }
 
 #[test]
