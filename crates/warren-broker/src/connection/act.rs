@@ -334,10 +334,12 @@ impl Task {
         let Some(publisher) = &mut self.publisher else { return };
         publisher.refresh(&self.caller);
         let asked = (publish.channel, publish.opening, publish.number);
-        // What is looked at is taken for another message by then: answers are asked for at a queue of the channel's.
+        // What routing takes out of them is wanted again where it must be done again.
+        let properties = publish.message.properties.clone();
         let route = publisher.route_one(&self.caller, &mut publish);
         let error = match (view, route) {
             (View::MayLag, route) if is_miss(&route) => {
+                publish.message.properties = properties;
                 let broker = Arc::clone(&self.caller.broker);
                 self.wait_for(
                     What::Check,

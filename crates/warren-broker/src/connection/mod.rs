@@ -12,6 +12,7 @@ mod deliver;
 mod describe;
 mod lapse;
 mod pressure;
+mod recheck;
 mod settle;
 mod trace;
 

@@ -261,10 +261,15 @@ impl Publisher {
             if closed.contains(&(channel, opening)) {
                 continue;
             }
+            // What routing takes out of them is wanted again where it must be done again.
+            let properties = (!is_plain(&publish.message)).then(|| publish.message.properties.clone());
             let mut route = self.route_one(caller, &mut publish);
             if is_miss(&route) {
                 match view {
                     View::MayLag => {
+                        if let Some(properties) = properties {
+                            publish.message.properties = properties;
+                        }
                         self.batch.push(Gathered::Publish(publish));
                         self.batch.extend(gathered);
                         self.bytes = self.batch.iter().map(Gathered::message_bytes).sum();
